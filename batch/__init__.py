@@ -1,0 +1,1 @@
+"""Batch scoring: every object under a prefix gets one row."""

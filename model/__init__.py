@@ -1,0 +1,1 @@
+"""What happens inside the model: pixels, the network, the runtime and the pyfunc."""

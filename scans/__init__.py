@@ -1,0 +1,1 @@
+"""Where scans come from: fetching, checking, fingerprinting, grouping and splitting them."""
