@@ -17,3 +17,8 @@ def feature_vectors(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     vectors: NDArray[np.float32] = maps.mean(axis=(1, 2), dtype=np.float32)
     return vectors
+
+
+def feature_count(map_shape: tuple[int, ...]) -> int:
+    """Return the length of the vector that maps of this shape (height, width, channels) give."""
+    return map_shape[-1]
