@@ -22,18 +22,23 @@ Pixels = NDArray[np.uint8]
 Row = dict[str, Any]
 
 
+def output_columns(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each column of a row with its MLflow type, in order. New ones go to the end."""
+    return [
+        ("label", "string"),
+        ("probability", "double"),
+        *((f"p_{name}", "double") for name in classes),
+        ("error", "string"),
+    ]
+
+
 class Scorer:
     """A loaded model. May be called from several threads."""
 
     def __init__(self, folder: Path) -> None:
         """Load the network folder of a model (see artefact.py)."""
         self.card = artefact.Card.read(folder)
-        self.columns = [
-            "label",
-            "probability",
-            *(f"p_{name}" for name in self.card.classes),
-            "error",
-        ]
+        self.columns = [name for name, _ in output_columns(self.card.classes)]
         self._head = artefact.Head.read(folder)
         self._runtime = Runtime(folder / artefact.NETWORK, self.card.precision)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
