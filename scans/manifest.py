@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from scans.errors import SourceError
 
 MANIFEST = "manifest.csv"
+SUMMARY = "summary.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,3 +66,16 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
             )  # fmt: skip
             for row in reader
         ]
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read the summary of a prepared data set: counts, `data_digest`, `phantom` and more.
+
+    Raises:
+        SourceError: there is none.
+    """
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise SourceError(f"{path} is missing. Run data_ingestion first: dvc repro data_ingestion")
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return summary

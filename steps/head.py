@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from model.artefact import Head
 
+DEVIATION_FLOOR = 0.01  # of the largest deviation of any feature
+
 
 @dataclasses.dataclass(frozen=True)
 class HeadSettings:
@@ -54,10 +56,9 @@ def fit_head(
     head = keras.models.clone_model(start)
     head.set_weights(start.get_weights())
     features, labels = train
-    standardise = keras.layers.Normalization()
-    standardise.adapt(features)
+    mean, deviation = _mean_and_deviation(features)
     network = keras.Sequential(
-        [keras.Input(features.shape[1:]), standardise, keras.layers.Dropout(settings.dropout), head]
+        [keras.Input(features.shape[1:]), keras.layers.Dropout(settings.dropout), head]
     )
     network.compile(
         optimizer=keras.optimizers.AdamW(
@@ -74,8 +75,8 @@ def fit_head(
             )
         )
     fitted = network.fit(
-        _batches(features, labels, settings, seed),
-        validation_data=validation,
+        _batches((features - mean) / deviation, labels, settings, seed),
+        validation_data=validation and ((validation[0] - mean) / deviation, validation[1]),
         validation_batch_size=1024,
         epochs=settings.epochs,
         steps_per_epoch=_steps(len(labels), settings),
@@ -87,7 +88,7 @@ def fit_head(
         {"epoch": epoch} | {name: float(values[epoch]) for name, values in fitted.history.items()}
         for epoch in range(len(fitted.epoch))
     ]
-    return _folded(head, standardise), history
+    return _folded(head, mean, deviation), history
 
 
 def class_weights(labels: NDArray[np.int64]) -> dict[int, float]:
@@ -117,10 +118,15 @@ def _batches(
     )
 
 
-def _folded(head: Any, standardise: Any) -> Head:
+def _mean_and_deviation(
+    features: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    deviation = features.std(axis=0)
+    # A channel that hardly ever fires must not be blown up when it does.
+    return features.mean(axis=0), np.maximum(deviation, DEVIATION_FLOOR * deviation.max())
+
+
+def _folded(head: Any, mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> Head:
     kernel, bias = (np.asarray(tensor, dtype=np.float64) for tensor in head.get_weights())
-    mean = np.asarray(standardise.mean, dtype=np.float64).ravel()
-    # Keras divides by max(deviation, epsilon): a channel that never fires must not blow up.
-    deviation = np.maximum(np.sqrt(np.asarray(standardise.variance, dtype=np.float64)), 1e-7)
-    scaled = kernel / deviation.ravel()[:, np.newaxis]
+    scaled = kernel / deviation[:, np.newaxis]
     return Head(scaled.astype(np.float32), (bias - mean @ scaled).astype(np.float32))
