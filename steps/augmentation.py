@@ -1,4 +1,4 @@
-"""Augmented views of a scan: what may differ between scanners and patients, not between diseases."""
+"""Augmented views of a scan: what differs between scanners and patients, not between diseases."""
 
 from __future__ import annotations
 
@@ -66,4 +66,5 @@ def _view(
     values = np.asarray(moved, dtype=np.float32)
     mean = values.mean()
     changed = (values - mean) * contrast + mean + brightness
-    return changed.round().clip(0, 255).astype(np.uint8)
+    view: NDArray[np.uint8] = changed.round().clip(0, 255).astype(np.uint8)
+    return view

@@ -20,6 +20,7 @@ class Base:
     precision: Precision
     image_size_px: int
     contrast_cutoff_percent: float | None
+    calibration_images: int
     weights_sha256: str
 
     @property
@@ -53,5 +54,6 @@ def read_base(folder: Path) -> Base:
         precision=made["precision"],
         image_size_px=made["image_size_px"],
         contrast_cutoff_percent=made["contrast_cutoff_percent"],
+        calibration_images=made["calibration_images"],
         weights_sha256=made["weights_sha256"],
     )

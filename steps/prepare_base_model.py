@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 import mlflow
@@ -72,6 +72,7 @@ def prepare_base_model(
         "precision": precision,
         "image_size_px": image_size_px,
         "contrast_cutoff_percent": contrast_cutoff_percent,
+        "calibration_images": calibration_images,
         "classes": classes,
     }
     with replaced_folder(output) as folder:
@@ -136,9 +137,7 @@ def main(data: Path, output: Path, contrast_cutoff_percent: float, **options: An
     with stage_run("prepare_base_model"):
         mlflow.log_params(options | {"contrast_cutoff_percent": contrast_cutoff_percent})
         cutoff = contrast_cutoff_percent if contrast_cutoff_percent >= 0 else None
-        made = prepare_base_model(
-            data, output, contrast_cutoff_percent=cutoff, **cast(dict[str, Any], options)
-        )
+        made = prepare_base_model(data, output, contrast_cutoff_percent=cutoff, **options)
         mlflow.log_dict(made, "base.json")
         mlflow.set_tag("weights_sha256", made["weights_sha256"])
     click.echo(json.dumps(made, ensure_ascii=False))

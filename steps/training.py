@@ -59,7 +59,6 @@ def training(
     head_settings: HeadSettings,
     augmentation: Augmentation,
     fine_tuning: FineTuning,
-    calibration_images: int,
     seed: int,
 ) -> Trained:
     """Train the head, or the last blocks and the head, and save the model.
@@ -72,7 +71,6 @@ def training(
         head_settings: of the head's training.
         augmentation: the views of every scan.
         fine_tuning: of the last blocks.
-        calibration_images: training scans for int8, when fine-tuning makes a new network.
         seed: of views, batches and dropout. One seed gives one model.
 
     Raises:
@@ -89,7 +87,7 @@ def training(
         if fine_tuning.blocks:
             base = _fine_tuned_base(
                 base, keras_base, keras_head, data, rows, network, augmentation, fine_tuning,
-                head_settings.batch_size, calibration_images, seed,
+                head_settings.batch_size, seed,
             )  # fmt: skip
         features = scan_features(data, rows, base, augmentation, seed, cache=output)
         write_features(features, folder)
@@ -132,7 +130,6 @@ def _fine_tuned_base(
     augmentation: Augmentation,
     settings: FineTuning,
     batch_size: int,
-    calibration_images: int,
     seed: int,
 ) -> Base:
     """Fine-tune, then export and quantise the changed network as prepare_base_model did."""
@@ -141,7 +138,7 @@ def _fine_tuned_base(
         keras_base, keras_head, data, training_rows, base, augmentation, settings, batch_size, seed
     )
     scans = calibration_scans(
-        data, calibration_images, base.image_size_px, base.contrast_cutoff_percent, seed
+        data, base.calibration_images, base.image_size_px, base.contrast_cutoff_percent, seed
     )
     export(keras_base, network / "base.xml", base.precision, scans)
     return dataclasses.replace(base, folder=network)
@@ -209,7 +206,6 @@ def _write_history(history: list[dict[str, float]], folder: Path) -> None:
 @click.option("--fine-tune-blocks", type=click.IntRange(0, 5), default=0)
 @click.option("--fine-tune-epochs", type=click.IntRange(1), default=5)
 @click.option("--fine-tune-learning-rate", type=click.FloatRange(0, min_open=True), default=1e-5)
-@click.option("--calibration-images", type=click.IntRange(1), default=96)
 @click.option("--seed", type=int, default=0)
 @one_sentence_errors
 def main(data: Path, prepared: Path, output: Path, **options: Any) -> None:
@@ -226,7 +222,6 @@ def main(data: Path, prepared: Path, output: Path, **options: Any) -> None:
                 options["fine_tune_epochs"],
                 options["fine_tune_learning_rate"],
             ),
-            calibration_images=options["calibration_images"],
             seed=options["seed"],
         )
         training_log.log_outputs(result.history, output)
