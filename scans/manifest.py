@@ -23,7 +23,7 @@ class ManifestRow:
     label: str
     sha256: str
     copies: int  # files with these bytes in the source, at least 1
-    group: int  # near-duplicates share it; never in two splits
+    group: str  # near-duplicates share it; never in two splits
     split: str  # train, validation or test
     width: int  # px
     height: int  # px
@@ -32,7 +32,7 @@ class ManifestRow:
 
 
 COLUMNS = [field.name for field in dataclasses.fields(ManifestRow)]
-_WHOLE_NUMBERS = ("copies", "group", "width", "height")
+_WHOLE_NUMBERS = ("copies", "width", "height")
 
 
 def write_manifest(rows: Iterable[ManifestRow], folder: Path) -> None:
