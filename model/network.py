@@ -82,11 +82,27 @@ def with_head(base: Any, head: Head) -> Any:
     """
     import keras
 
-    vectors = keras.layers.GlobalAveragePooling2D(name="features")(base.output)
+    vectors = pooled_features(base.output)
     dense = keras.layers.Dense(len(head.bias), activation="softmax", name="probabilities")
     network = keras.Model(base.input, dense(vectors), name="chest_ct")
     dense.set_weights([head.kernel, head.bias])
     return network
+
+
+def pooled_features(maps: Any) -> Any:
+    """Build what features.feature_vectors computes as Keras layers.
+
+    Args:
+        maps: a Keras tensor (n, height, width, channels), never negative.
+
+    Returns:
+        A Keras tensor (n, channels).
+    """
+    import keras
+
+    # The root's slope is endless at 0, where fine-tuning would divide by it.
+    root = keras.ops.sqrt(keras.ops.maximum(maps, 1e-12))
+    return keras.layers.GlobalAveragePooling2D(name="features")(root)
 
 
 def split_at(base: Any, trainable_blocks: int) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model.artefact import Card
-from model.images import decode_scan
+from model.preprocessing import scan_pixels
 from scans.manifest import ManifestRow, read_manifest
 from steps.errors import StageError, one_sentence_errors
 from steps.evaluation_plots import write_plots
@@ -92,14 +92,7 @@ def keras_probabilities(
     import keras
 
     network = keras.models.load_model(trained / "model.keras")
-    pixels = (
-        decode_scan(
-            (data / row.path).read_bytes(),
-            card.image_size_px,
-            contrast_cutoff_percent=card.contrast_cutoff_percent,
-        )
-        for row in rows
-    )
+    pixels = (scan_pixels((data / row.path).read_bytes(), card.preprocessing) for row in rows)
     p = [np.asarray(network(scan[np.newaxis]))[0] for scan in pixels]
     return np.array(p, dtype=np.float64)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.network import export, split_at
+from model.network import export, pooled_features, split_at
 from model.runtime import Runtime
 from scans.manifest import ManifestRow
 from steps.augmentation import Augmentation
@@ -64,8 +64,7 @@ def fine_tune(
     lower, upper = split_at(keras_base, settings.blocks)
     maps, labels = _boundary_maps(lower, data, rows, base, views, seed)
     upper.trainable = True
-    pooled = keras.layers.GlobalAveragePooling2D()(upper.output)
-    network = keras.Model(upper.input, keras_head(pooled))
+    network = keras.Model(upper.input, keras_head(pooled_features(upper.output)))
     network.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -98,11 +98,10 @@ def training(
         )
         card = Card(
             classes=base.classes,
-            image_size_px=base.image_size_px,
+            preprocessing=base.preprocessing,
             precision=base.precision,
             data_digest=summary["data_digest"],
             phantom=summary["phantom"],
-            contrast_cutoff_percent=base.contrast_cutoff_percent,
         )
         _save(folder, network, base, head, card, with_head(keras_base, head))
         _write_history(history, folder)
@@ -138,7 +137,7 @@ def _fine_tuned_base(
         keras_base, keras_head, data, training_rows, base, augmentation, settings, batch_size, seed
     )
     scans = calibration_scans(
-        data, base.calibration_images, base.image_size_px, base.contrast_cutoff_percent, seed
+        data, base.calibration_images, base.preprocessing, seed
     )
     export(keras_base, network / "base.xml", base.precision, scans)
     return dataclasses.replace(base, folder=network)
