@@ -1,0 +1,169 @@
+"""Synthetic axial chest CT slices, with and without a spiculated nodule.
+
+These are drawings, not scans. They let the whole pipeline run, and be tested, on a machine without
+data, and say nothing about how well a model does on people. Person, height of the slice, framing,
+window and noise come from one distribution for both classes; only the nodule differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from scans.errors import SourceError
+from scans.phantom_anatomy import SUPERSAMPLING, Canvas, draw_body, random_body
+from scans.phantom_lungs import Nodule, draw_nodule, draw_vessels
+from scans.progress import progress
+
+CLASSES = ("adenocarcinoma", "normal")
+DEFAULT_IMAGES = 240
+MIN_SIDE_PX = 64
+# Window level and width in HU, and how often it is used; as in reading practice, see
+# https://radiopaedia.org/articles/windowing-ct
+WINDOWS = {
+    "lung": (-600.0, 1500.0, 0.4),
+    "wide": (-250.0, 2200.0, 0.35),
+    "mediastinal": (45.0, 400.0, 0.25),
+}
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A synthetic slice and the truth about it.
+
+    Attributes:
+        image: uint8 grey of shape (height, width), 0-255.
+        nodule_mask: bool of the same shape, all False without a nodule.
+        nodule: where the nodule is and how large, or None.
+        window: name of the window it is shown in, one of WINDOWS.
+    """
+
+    image: NDArray[np.uint8]
+    nodule_mask: NDArray[np.bool_]
+    nodule: Nodule | None
+    window: str
+
+
+def make_phantom(
+    rng_or_seed: np.random.Generator | int | tuple[int, ...],
+    *,
+    nodule: bool,
+    image_size_px: tuple[int, int] | None = None,
+) -> Phantom:
+    """Draw one slice.
+
+    Args:
+        rng_or_seed: the same seed gives the same person and framing with and without the nodule.
+        nodule: whether to draw a nodule.
+        image_size_px: width and height; drawn at random, about 300 to 440 wide, when None.
+
+    Raises:
+        SourceError: a side is below MIN_SIDE_PX.
+    """
+    people, nodules, noise = np.random.default_rng(rng_or_seed).spawn(3)
+    body = random_body(people)
+    canvas = _framed_canvas(body.half_width, image_size_px, people)
+    lungs = draw_body(canvas, body, people)
+    draw_vessels(canvas, lungs, body, people)
+    truth, drawn_mask = draw_nodule(canvas, lungs, nodules) if nodule else (None, canvas.stencil())
+    hu, mask = _warped(canvas, [canvas.hu, drawn_mask.convert("F")], noise)
+    hu = ndimage.gaussian_filter(hu, noise.uniform(0.4, 0.8))  # the scanner's point spread
+    hu += _noise_hu(hu.shape, noise)
+    window = str(noise.choice(list(WINDOWS), p=[share for _, _, share in WINDOWS.values()]))
+    image = _windowed(hu, window, noise)
+    nodule_mask = mask > 127
+    if truth is not None:
+        y, x = ndimage.center_of_mass(nodule_mask)
+        truth = Nodule((float(x), float(y)), truth.radius_mm, truth.hu, truth.spicules)
+    return Phantom(image, nodule_mask, truth, window)
+
+
+def write_phantoms(
+    folder: Path, masks: Path, *, images: int = DEFAULT_IMAGES, seed: int = 0
+) -> None:
+    """Write a folder of class folders, as any source of scans has, and the nodules' masks.
+
+    Args:
+        folder: gets `<class>/phantom-<number>.png`, 8-bit grey; half of them per class.
+        masks: gets `phantom-<number>.png` for each slice with a nodule: 8-bit grey, 255 on the
+            nodule and 0 elsewhere, of the slice's size. Not below `folder`, where it would be
+            taken for a class.
+        images: how many slices.
+        seed: of the whole set.
+
+    Raises:
+        SourceError: fewer images than classes.
+    """
+    if images < len(CLASSES):
+        raise SourceError(
+            f"Expected phantom_images of at least {len(CLASSES)}, one per class. Received: {images}"
+        )
+    for label in CLASSES:
+        (folder / label).mkdir(parents=True, exist_ok=True)
+    masks.mkdir(parents=True, exist_ok=True)
+    for number in progress(range(images), "Drawing phantoms", "scan"):
+        label = CLASSES[number % len(CLASSES)]
+        phantom = make_phantom((seed, number), nodule=label == "adenocarcinoma")
+        name = f"phantom-{number:04d}.png"
+        Image.fromarray(phantom.image).save(folder / label / name)
+        if phantom.nodule is not None:
+            Image.fromarray(phantom.nodule_mask.astype(np.uint8) * 255).save(masks / name)
+
+
+def _framed_canvas(
+    half_width_mm: float, image_size_px: tuple[int, int] | None, rng: np.random.Generator
+) -> Canvas:
+    """Choose image size, scale and position as people who export slices do."""
+    width = int(rng.integers(300, 441))
+    height = round(width * rng.uniform(0.7, 0.84))
+    if image_size_px is not None:
+        width, height = image_size_px
+    if min(width, height) < MIN_SIDE_PX:
+        raise SourceError(
+            f"Expected a phantom of at least {MIN_SIDE_PX} pixels a side. "
+            f"Received: {width} x {height}"
+        )
+    filled = rng.uniform(0.82, 1.04)  # share of the width that the body takes
+    # A square frame is filled by its width too, so the scale never depends on the height.
+    mm_per_px = 2 * half_width_mm / (filled * width)
+    centre = (width * (0.5 + rng.normal(0, 0.015)), height * (0.5 + rng.normal(0, 0.02)))
+    return Canvas(width, height, mm_per_px, centre)
+
+
+def _warped(
+    canvas: Canvas, drawings: list[Image.Image], rng: np.random.Generator
+) -> list[NDArray[np.float64]]:
+    """Average drawings to the final size and bend them all alike, since no organ is an ellipse."""
+    at = np.indices((canvas.height_px, canvas.width_px), dtype=np.float64)
+    size = (canvas.width_px, canvas.height_px)
+    for coarse, strength_mm in ((4, 7.0), (9, 2.2)):
+        for axis in range(2):
+            knots = rng.normal(0, strength_mm / canvas.mm_per_px, (coarse, coarse))
+            grid = Image.fromarray(knots.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+            at[axis] += np.asarray(grid)
+    return [
+        ndimage.map_coordinates(
+            np.asarray(drawing.reduce(SUPERSAMPLING), dtype=np.float64), at, order=1, mode="nearest"
+        )
+        for drawing in drawings
+    ]
+
+
+def _noise_hu(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return grainy noise of a random strength: reconstruction correlates neighbouring pixels."""
+    grain = ndimage.gaussian_filter(rng.normal(size=shape), rng.uniform(0.4, 0.9))
+    return np.asarray(grain / grain.std() * rng.uniform(8, 40))
+
+
+def _windowed(hu: NDArray[np.float64], window: str, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Show HU as grey levels through a window whose level and width vary a little."""
+    level, width, _ = WINDOWS[window]
+    level += rng.normal(0, 0.03) * width
+    width *= rng.uniform(0.85, 1.15)
+    grey = (hu - level + width / 2) / width
+    return np.asarray((grey.clip(0, 1) * 255).round(), dtype=np.uint8)
