@@ -16,13 +16,14 @@ from PIL import Image
 from scipy import ndimage
 
 from scans.errors import SourceError
-from scans.phantom_anatomy import SUPERSAMPLING, Canvas, draw_body, random_body
+from scans.phantom_anatomy import MARGIN_PX, SUPERSAMPLING, Body, Canvas, draw_body, random_body
 from scans.phantom_lungs import Nodule, draw_nodule, draw_vessels
 from scans.progress import progress
 
 CLASSES = ("adenocarcinoma", "normal")
 DEFAULT_IMAGES = 240
 MIN_SIDE_PX = 64
+OUTSIDE_HU = -3000  # beyond the field of view: black in every window
 # Window level and width in HU, and how often it is used; as in reading practice, see
 # https://radiopaedia.org/articles/windowing-ct
 WINDOWS = {
@@ -67,17 +68,20 @@ def make_phantom(
     """
     people, nodules, noise = np.random.default_rng(rng_or_seed).spawn(3)
     body = random_body(people)
-    canvas = _framed_canvas(body.half_width, image_size_px, people)
+    canvas = _framed_canvas(body, image_size_px, people)
     lungs = draw_body(canvas, body, people)
     draw_vessels(canvas, lungs, body, people)
-    truth, drawn_mask = draw_nodule(canvas, lungs, nodules) if nodule else (None, canvas.stencil())
-    hu, mask = _warped(canvas, [canvas.hu, drawn_mask.convert("F")], noise)
+    truth, drawn = draw_nodule(canvas, lungs, nodules) if nodule else (None, canvas.stencil())
+    bend = _bend(canvas, noise)
+    hu = _bent(canvas.hu, bend)
     hu = ndimage.gaussian_filter(hu, noise.uniform(0.4, 0.8))  # the scanner's point spread
     hu += _noise_hu(hu.shape, noise)
+    _cut_field_of_view(hu, noise)
     window = str(noise.choice(list(WINDOWS), p=[share for _, _, share in WINDOWS.values()]))
     image = _windowed(hu, window, noise)
-    nodule_mask = mask > 127
+    nodule_mask = np.zeros(image.shape, dtype=bool)
     if truth is not None:
+        nodule_mask = _bent(drawn.convert("F"), bend) > 127
         y, x = ndimage.center_of_mass(nodule_mask)
         truth = Nodule((float(x), float(y)), truth.radius_mm, truth.hu, truth.spicules)
     return Phantom(image, nodule_mask, truth, window)
@@ -116,7 +120,7 @@ def write_phantoms(
 
 
 def _framed_canvas(
-    half_width_mm: float, image_size_px: tuple[int, int] | None, rng: np.random.Generator
+    body: Body, image_size_px: tuple[int, int] | None, rng: np.random.Generator
 ) -> Canvas:
     """Choose image size, scale and position as people who export slices do."""
     width = int(rng.integers(300, 441))
@@ -129,35 +133,47 @@ def _framed_canvas(
             f"Received: {width} x {height}"
         )
     filled = rng.uniform(0.82, 1.04)  # share of the width that the body takes
-    # A square frame is filled by its width too, so the scale never depends on the height.
-    mm_per_px = 2 * half_width_mm / (filled * width)
+    # The second term only matters for a frame that is wider than any slice.
+    mm_per_px = max(2 * body.half_width / (filled * width), 1.6 * body.half_depth / height)
     centre = (width * (0.5 + rng.normal(0, 0.015)), height * (0.5 + rng.normal(0, 0.02)))
     return Canvas(width, height, mm_per_px, centre)
 
 
-def _warped(
-    canvas: Canvas, drawings: list[Image.Image], rng: np.random.Generator
-) -> list[NDArray[np.float64]]:
-    """Average drawings to the final size and bend them all alike, since no organ is an ellipse."""
-    at = np.indices((canvas.height_px, canvas.width_px), dtype=np.float64)
+def _bend(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return, for each pixel, where in the drawing it comes from: no organ is an ellipse.
+
+    Returns:
+        Row and column of the reduced drawing, shape (2, height, width).
+    """
+    at = np.indices((canvas.height_px, canvas.width_px), dtype=np.float64) + MARGIN_PX
     size = (canvas.width_px, canvas.height_px)
     for coarse, strength_mm in ((4, 7.0), (9, 2.2)):
         for axis in range(2):
             knots = rng.normal(0, strength_mm / canvas.mm_per_px, (coarse, coarse))
             grid = Image.fromarray(knots.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
             at[axis] += np.asarray(grid)
-    return [
-        ndimage.map_coordinates(
-            np.asarray(drawing.reduce(SUPERSAMPLING), dtype=np.float64), at, order=1, mode="nearest"
-        )
-        for drawing in drawings
-    ]
+    return at
+
+
+def _bent(drawing: Image.Image, bend: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a drawing of mode F, averaged to the final size and bent."""
+    averaged = np.asarray(drawing.reduce(SUPERSAMPLING))
+    return np.asarray(ndimage.map_coordinates(averaged, bend, order=1, mode="nearest"))
 
 
 def _noise_hu(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """Return grainy noise of a random strength: reconstruction correlates neighbouring pixels."""
     grain = ndimage.gaussian_filter(rng.normal(size=shape), rng.uniform(0.4, 0.9))
-    return np.asarray(grain / grain.std() * rng.uniform(8, 40))
+    return np.asarray(grain / grain.std() * rng.uniform(6, 30))
+
+
+def _cut_field_of_view(hu: NDArray[np.float64], rng: np.random.Generator) -> None:
+    """Blacken what lies outside the circle that the scanner reconstructs, in half of the slices."""
+    height, width = hu.shape
+    radius = width * rng.uniform(0.49, 0.56)
+    if rng.random() < 0.5:
+        y, x = np.ogrid[:height, :width]
+        hu[(x - width / 2) ** 2 + (y - height / 2) ** 2 > radius**2] = OUTSIDE_HU
 
 
 def _windowed(hu: NDArray[np.float64], window: str, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 AIR_HU, FAT_HU, MUSCLE_HU, MARROW_HU, CORTEX_HU, TABLE_HU = -1000, -100, 50, 230, 750, -350
 SUPERSAMPLING = 2  # drawn at this many pixels per final pixel and averaged, for soft edges
+MARGIN_PX = 24
 OUTLINE = np.linspace(0, 2 * np.pi, 96, endpoint=False)
 
 Point = tuple[float, float]
@@ -52,7 +53,8 @@ class Canvas:
         width_px, height_px: of the final image.
         mm_per_px: of the final image.
         centre_px: where the body's centre lies in the final image, (x, y).
-        hu: Pillow image of mode F at SUPERSAMPLING times the final size.
+        hu: Pillow image of mode F at SUPERSAMPLING times the final size, with a margin of MARGIN_PX
+            final pixels all around, from which bending may take what comes into view.
     """
 
     width_px: int
@@ -68,7 +70,10 @@ class Canvas:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the drawing in pixels."""
-        return self.width_px * SUPERSAMPLING, self.height_px * SUPERSAMPLING
+        return (
+            (self.width_px + 2 * MARGIN_PX) * SUPERSAMPLING,
+            (self.height_px + 2 * MARGIN_PX) * SUPERSAMPLING,
+        )
 
     @property
     def px_per_mm(self) -> float:
@@ -77,9 +82,10 @@ class Canvas:
 
     def to_px(self, points_mm: NDArray[np.float64] | Sequence[Point]) -> list[Point]:
         """Return drawing coordinates of points in mm."""
-        x0, y0 = (SUPERSAMPLING * c for c in self.centre_px)
+        x0, y0 = (SUPERSAMPLING * (c + MARGIN_PX) for c in self.centre_px)
+        scale = self.px_per_mm
         points = points_mm.tolist() if isinstance(points_mm, np.ndarray) else points_mm
-        return [(x * self.px_per_mm + x0, y * self.px_per_mm + y0) for x, y in points]
+        return [(x * scale + x0, y * scale + y0) for x, y in points]
 
     def fill(self, outline_mm: NDArray[np.float64], hu: float) -> None:
         """Fill a polygon."""
@@ -128,7 +134,7 @@ def random_body(rng: np.random.Generator) -> Body:
         0, -0.03 * half_depth, half_width - fat - 1.4 * wall, half_depth - 0.6 * fat - wall
     )
     contrast_hu = float(rng.choice([0.0, rng.uniform(80, 220)]))
-    spine_y = chest.y + chest.ry - rng.uniform(10, 16)
+    spine_y = chest.y + chest.ry - rng.uniform(19, 27)
     return Body(half_width, half_depth, fat, rng.uniform(0, 1), contrast_hu, chest, spine_y)
 
 
@@ -145,9 +151,14 @@ def draw_body(canvas: Canvas, body: Body, rng: np.random.Generator) -> Image.Ima
     canvas.fill(skin._replace(rx=skin.rx - 2, ry=skin.ry - 2).outline(power), FAT_HU)
     if rng.random() < 0.4:  # breast tissue at the front
         for side in (-1, 1):
-            breast = Ellipse(side * 0.5 * skin.rx, -0.82 * skin.ry, 55, rng.uniform(22, 34))
+            breast = Ellipse(
+                side * 0.46 * skin.rx,
+                -0.5 * skin.ry,
+                0.42 * skin.rx,
+                rng.uniform(0.6, 0.74) * skin.ry,
+            )
             canvas.fill(breast.outline(), MUSCLE_HU)
-            canvas.fill(breast.scaled(0.96).outline(), FAT_HU)
+            canvas.fill(breast._replace(rx=breast.rx - 2, ry=breast.ry - 2).outline(), FAT_HU)
     muscle = skin._replace(rx=skin.rx - body.fat, ry=skin.ry - 0.6 * body.fat)
     canvas.fill(muscle.outline(power), MUSCLE_HU)
     _draw_wall_fat(canvas, body)
@@ -160,12 +171,12 @@ def draw_body(canvas: Canvas, body: Body, rng: np.random.Generator) -> Image.Ima
 def _draw_wall_fat(canvas: Canvas, body: Body) -> None:
     """Draw the thin fat planes between the muscles of the back and the rib cage."""
     for side in (-1, 1):
-        for factor in (1.1, 1.2):
+        for factor in (1.13, 1.22):
             ring = body.chest.scaled(factor).outline()
             part = ring[(side * ring[:, 0] > 0.45 * body.chest.rx) & (ring[:, 1] > -20)]
             ordered = part[np.argsort(part[:, 1])]
             ImageDraw.Draw(canvas.hu).line(
-                canvas.to_px(ordered), fill=FAT_HU, width=max(1, round(2 * canvas.px_per_mm))
+                canvas.to_px(ordered), fill=FAT_HU, width=max(1, round(3 * canvas.px_per_mm))
             )
 
 
@@ -180,7 +191,8 @@ def _draw_lungs(canvas: Canvas, body: Body, rng: np.random.Generator) -> Image.I
         size = rng.uniform(15, 45)
         dome = Ellipse(-0.52 * body.chest.rx, rng.uniform(-5, 15), size * 1.1, size)
         draw.polygon(canvas.to_px(dome.outline()), fill=0)
-    y_mm = (np.arange(canvas.size[1]) / SUPERSAMPLING - canvas.centre_px[1]) * canvas.mm_per_px
+    y_px = np.arange(canvas.size[1]) / SUPERSAMPLING - MARGIN_PX - canvas.centre_px[1]
+    y_mm = y_px * canvas.mm_per_px
     # Gravity: dependent lung, at the back, is denser.
     tissue_hu = rng.uniform(-890, -830) + rng.uniform(0.1, 0.5) * y_mm
     rows = np.repeat(tissue_hu[:, None], canvas.size[0], axis=1).astype(np.float32)
@@ -226,9 +238,12 @@ def _draw_mediastinum(canvas: Canvas, body: Body, rng: np.random.Generator) -> N
     if body.level > 0.55:
         heart = _heart(body)
         canvas.fill(heart.scaled(0.96).outline(2.2), 45)
-        canvas.fill(heart.scaled(0.72).outline(), 45 + 0.7 * body.contrast_hu)
-        septum = Ellipse(heart.x + 4, heart.y, 2.5, 0.6 * heart.ry, -0.6)
-        canvas.fill(septum.outline(), 55)
+        left = Ellipse(heart.x + 0.3 * heart.rx, heart.y + 3, 0.42 * heart.rx, 0.55 * heart.ry, 0.5)
+        right = Ellipse(
+            heart.x - 0.45 * heart.rx, heart.y - 6, 0.38 * heart.rx, 0.6 * heart.ry, 0.3
+        )
+        canvas.fill(left.outline(), 45 + 0.8 * body.contrast_hu)
+        canvas.fill(right.outline(), 45 + 0.6 * body.contrast_hu)
     else:
         canvas.fill(Ellipse(-9, y0 - 22, 16, 16).outline(), blood_hu)  # ascending aorta
         canvas.fill(Ellipse(-26, y0 - 14, 9, 10).outline(), blood_hu)  # superior vena cava

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 from scipy import ndimage
 
-from scans.phantom_anatomy import Body, Canvas, Point
+from scans.phantom_anatomy import MARGIN_PX, SUPERSAMPLING, Body, Canvas, Point
 
 VESSEL_HU = 20
 NODULE_RADIUS_MM = (11.0, 20.0)  # T1c to T3 by the 8th TNM edition: 2 to 4 cm across, and spicules
@@ -38,13 +38,13 @@ def draw_vessels(canvas: Canvas, lungs: Image.Image, body: Body, rng: np.random.
     draw = ImageDraw.Draw(stencil)
     for side in (-1, 1):
         hilum = (side * rng.uniform(34, 44), body.chest.y + rng.uniform(2, 16))
-        for angle in np.linspace(-1.15, 1.15, 6) + rng.uniform(-0.2, 0.2, 6):
+        for angle in np.linspace(-1.2, 1.2, 5) + rng.uniform(-0.25, 0.25, 5):
             direction = angle if side > 0 else np.pi - angle
-            _branch(draw, canvas, hilum, direction, rng.uniform(2.2, 4.5), rng)
-    for _ in range(rng.integers(90, 150)):
+            _branch(draw, canvas, hilum, direction, rng.uniform(2.0, 4.2), rng)
+    for _ in range(rng.integers(110, 190)):
         x, y = rng.uniform(-1, 1, 2) * (body.chest.rx, body.chest.ry)
         nearness = 1 - min(1.0, float(np.hypot(x / body.chest.rx, y / body.chest.ry)))
-        radius = (0.6 + 2.2 * nearness * rng.random()) * canvas.px_per_mm
+        radius = (0.5 + 2.4 * nearness * rng.random()) * canvas.px_per_mm
         cx, cy = canvas.to_px([(x, body.chest.y + y)])[0]
         draw.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), fill=255)
     canvas.hu.paste(VESSEL_HU, mask=ImageChops.multiply(stencil, lungs))
@@ -60,16 +60,16 @@ def _branch(
 ) -> None:
     """Draw a vessel that winds, thins and forks until it is too thin to see."""
     point = start
-    while radius_mm > 0.45:
+    while radius_mm > 0.55:
         length = rng.uniform(5, 10)
         direction += rng.normal(0, 0.18)
         end = (point[0] + length * np.cos(direction), point[1] + length * np.sin(direction))
         width = max(1, round(2 * radius_mm * canvas.px_per_mm))
         draw.line(canvas.to_px([point, end]), fill=255, width=width)
-        if rng.random() < 0.3 and radius_mm > 0.7:
+        if rng.random() < 0.25 and radius_mm > 0.7:
             fork = direction + rng.choice([-1, 1]) * rng.uniform(0.4, 0.9)
             _branch(draw, canvas, end, fork, radius_mm * 0.65, rng)
-        radius_mm *= rng.uniform(0.82, 0.93)
+        radius_mm *= rng.uniform(0.78, 0.9)
         point = end
 
 
@@ -103,8 +103,8 @@ def draw_nodule(
         )
     hu = float(rng.uniform(*NODULE_HU))
     canvas.hu.paste(hu, mask=mask)
-    scale = canvas.size[0] / canvas.width_px
-    return Nodule((centre[0] / scale, centre[1] / scale), radius_mm, hu, spicules), mask
+    centre_px = (centre[0] / SUPERSAMPLING - MARGIN_PX, centre[1] / SUPERSAMPLING - MARGIN_PX)
+    return Nodule(centre_px, radius_mm, hu, spicules), mask
 
 
 def _place(canvas: Canvas, lungs: Image.Image, radius_mm: float, rng: np.random.Generator) -> Point:
