@@ -11,7 +11,7 @@ from typing import Any
 import click
 import mlflow
 
-from model.images import ScanError, decode_scan
+from model.images import ScanError, decode_grey
 from scans.classes import parse_class_patterns
 from scans.dataset import Dataset, build_dataset, data_digest, write_dataset
 from scans.fetch import Fetched, fetch_scans
@@ -74,7 +74,7 @@ def ingest(
         )
         dataset = build_dataset(
             fetched.folder,
-            decode=decode_scan,
+            decode=decode_grey,
             decode_error=ScanError,
             patterns=patterns,
             fractions=fractions,

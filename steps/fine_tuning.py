@@ -17,7 +17,7 @@ from model.runtime import Runtime
 from scans.manifest import ManifestRow
 from steps.augmentation import Augmentation
 from steps.base import Base
-from steps.features import views_of_scan
+from steps.features import training_donors, views_of_scan
 from steps.head import class_weights
 from steps.tracking import say
 
@@ -97,8 +97,9 @@ def _boundary_maps(
         path = Path(scratch) / "frozen_blocks.xml"
         export(lower, path, "f32")
         runtime = Runtime(path, "f32")
+        donors = training_donors(data, rows)
         maps = [
-            runtime(views_of_scan(data, row, base, views, seed)).astype(np.float16)
+            runtime(views_of_scan(data, row, base, views, donors, seed)).astype(np.float16)
             for row in tqdm(rows, desc="frozen blocks", unit="scan", mininterval=1)
         ]
     labels = [base.classes.index(row.label) for row in rows for _ in range(1 + views.views)]

@@ -136,9 +136,7 @@ def _fine_tuned_base(
     fine_tune(
         keras_base, keras_head, data, training_rows, base, augmentation, settings, batch_size, seed
     )
-    scans = calibration_scans(
-        data, base.calibration_images, base.preprocessing, seed
-    )
+    scans = calibration_scans(data, base.calibration_images, base.preprocessing, seed)
     export(keras_base, network / "base.xml", base.precision, scans)
     return dataclasses.replace(base, folder=network)
 
@@ -200,6 +198,7 @@ def _write_history(history: list[dict[str, float]], folder: Path) -> None:
 @click.option("--rotation-deg", type=click.FloatRange(0, 180), default=10.0)
 @click.option("--shift", type=click.FloatRange(0, 1), default=0.05, help="Of the side.")
 @click.option("--zoom", type=click.FloatRange(0, 0.9), default=0.1)
+@click.option("--histogram-match", type=click.FloatRange(0, 1), default=1.0)
 @click.option("--brightness", type=click.FloatRange(0, 1), default=0.2)
 @click.option("--contrast", type=click.FloatRange(0, 1), default=0.2)
 @click.option("--fine-tune-blocks", type=click.IntRange(0, 5), default=0)
