@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -29,6 +30,7 @@ from scans.limits import Limits
 from scans.progress import progress
 
 PARALLEL_DOWNLOADS = 8
+REQUEST_ATTEMPTS = 5  # with back-off, per request, by boto3 itself
 
 
 def download_s3(source: str, target: Path, limits: Limits) -> None:
@@ -45,7 +47,8 @@ def download_s3(source: str, target: Path, limits: Limits) -> None:
     parts = urlsplit(source, allow_fragments=False)
     # A question mark may be part of a key.
     key = (parts.path + (f"?{parts.query}" if parts.query else "")).lstrip("/")
-    client = boto3.client("s3", config=Config(retries={"max_attempts": 5, "mode": "standard"}))
+    retries = {"max_attempts": REQUEST_ATTEMPTS, "mode": "standard"}
+    client = boto3.session.Session().client("s3", config=Config(retries=retries))
     if key.endswith("/"):
         _download_prefix(client, parts.netloc, key, target, limits)
     else:
@@ -62,45 +65,56 @@ def _download_object(
         request = {"Bucket": bucket, "Key": key}
         if offset and version:
             request |= {"Range": f"bytes={offset}-", "IfMatch": version}
-        with _clear_errors(name):
-            try:
-                answer = client.get_object(**request)
-            except ClientError as e:
-                if e.response["ResponseMetadata"]["HTTPStatusCode"] not in (412, 416):
-                    raise
-                # The object was replaced meanwhile: two halves must not make one file.
-                answer = client.get_object(Bucket=bucket, Key=key)
-        start = offset if "ContentRange" in answer else 0
-        total = start + answer["ContentLength"]
-        with contextlib.closing(answer["Body"]) as body:
-            yield Opened(start, total, answer["ETag"], _chunks(body))
+          with _clear_errors(name):
+                try:
+                    answer = client.get_object(**request)
+                except ClientError as e:
+                    if e.response["ResponseMetadata"]["HTTPStatusCode"] not in (412, 416):
+                        raise
+                    # The object was replaced meanwhile: two halves must not make one file.
+                    answer = client.get_object(Bucket=bucket, Key=key)
+            start = offset if "ContentRange" in answer else 0
+            total = start + answer["ContentLength"]
+            with contextlib.closing(answer["Body"]) as body:
+                yield Opened(start, total, answer["ETag"], _chunks(body))
 
-    download_whole(open_at, target, limits, name, progress=progress)
+        download_whole(open_at, target, limits, name, progress=progress)
 
 
-def _chunks(body: Any) -> Iterator[bytes]:
-    try:
-        yield from body.iter_chunks(CHUNK_BYTES)
-    except (HTTPClientError, IncompleteReadError, urllib3.exceptions.HTTPError, OSError) as e:
-        raise TransientError("the connection broke") from e
+    def _chunks(body: Any) -> Iterator[bytes]:
+        try:
+            yield from body.iter_chunks(CHUNK_BYTES)
+        except (HTTPClientError, IncompleteReadError, urllib3.exceptions.HTTPError, OSError) as e:
+            raise TransientError("the connection broke") from e
+
+
+    def _list_prefix(client: Any, bucket: str, prefix: str, limits: Limits) -> dict[str, PurePosixPath]:
+        """Return where each object under a prefix goes below the target folder."""
+        name = f"s3://{bucket}/{prefix}"
+        paths: dict[str, PurePosixPath] = {}
+        total_bytes = 0
+        try:
+          with _clear_errors(name):
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for listed in page.get("Contents", []):
+                    path = _safe_path(listed["Key"], prefix, name)
+                    total_bytes += listed["Size"]
+                    limits.check_file(listed["Size"], f"s3://{bucket}/{listed['Key']}")
+                    limits.check_total(total_bytes, name)
+                    if not listed["Key"].endswith("/"):  # a console's marker of an empty folder
+                        paths[listed["Key"]] = path
+                    limits.check_files(len(paths), name)
+    except TransientError as e:
+        raise SourceError(
+            f"{name} could not be listed: {e}. Check AWS_ENDPOINT_URL and the network, run again."
+        ) from e
+    if not paths:
+        raise SourceError(f"Expected scans under {name}. Found no object. Correct the prefix.")
+    return paths
 
 
 def _download_prefix(client: Any, bucket: str, prefix: str, target: Path, limits: Limits) -> None:
-    name = f"s3://{bucket}/{prefix}"
-    paths: dict[str, PurePosixPath] = {}
-    total_bytes = 0
-    with _clear_errors(name):
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for listed in page.get("Contents", []):
-                path = _safe_path(listed["Key"], prefix, name)
-                total_bytes += listed["Size"]
-                limits.check_file(listed["Size"], f"s3://{bucket}/{listed['Key']}")
-                limits.check_total(total_bytes, name)
-                if not listed["Key"].endswith("/"):  # a console's marker of an empty folder
-                    paths[listed["Key"]] = path
-                limits.check_files(len(paths), name)
-    if not paths:
-        raise SourceError(f"Expected scans under {name}. Found no object. Correct the prefix.")
+    paths = _list_prefix(client, bucket, prefix, limits)
     target.mkdir(parents=True)
 
     def fetch(key: str) -> None:
@@ -139,7 +153,7 @@ def _clear_errors(name: str) -> Iterator[None]:
             f"{name} needs credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AWS_PROFILE."
         ) from e
-    except HTTPClientError as e:
+    except (HTTPClientError, ConnectionError) as e:
         raise TransientError("no connection to the server") from e
     except (BotoCoreError, ValueError) as e:
         raise SourceError(f"{name} could not be downloaded: {e}") from e
