@@ -47,7 +47,7 @@ def fetch_scans(
 
     Args:
         source: see `scans.sources.EXPECTED`.
-        work: a new or empty folder for what is downloaded and unpacked. A local folder stays where it is.
+        work: a new or empty folder for what is downloaded and unpacked.
         sha256: of the source's zip, hexadecimal; "" does not check.
         limits: how much the source may hold.
         phantom_images, seed: how many phantoms to draw, and which.

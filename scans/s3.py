@@ -65,45 +65,47 @@ def _download_object(
         request = {"Bucket": bucket, "Key": key}
         if offset and version:
             request |= {"Range": f"bytes={offset}-", "IfMatch": version}
-          with _clear_errors(name):
-                try:
-                    answer = client.get_object(**request)
-                except ClientError as e:
-                    if e.response["ResponseMetadata"]["HTTPStatusCode"] not in (412, 416):
-                        raise
-                    # The object was replaced meanwhile: two halves must not make one file.
-                    answer = client.get_object(Bucket=bucket, Key=key)
-            start = offset if "ContentRange" in answer else 0
-            total = start + answer["ContentLength"]
-            with contextlib.closing(answer["Body"]) as body:
-                yield Opened(start, total, answer["ETag"], _chunks(body))
+        with _clear_errors(name):
+            try:
+                answer = client.get_object(**request)
+            except ClientError as e:
+                if e.response["ResponseMetadata"]["HTTPStatusCode"] not in (412, 416):
+                    raise
+                # The object was replaced meanwhile: two halves must not make one file.
+                answer = client.get_object(Bucket=bucket, Key=key)
+        start = offset if "ContentRange" in answer else 0
+        total = start + answer["ContentLength"]
+        with contextlib.closing(answer["Body"]) as body:
+            yield Opened(start, total, answer["ETag"], _chunks(body))
 
-        download_whole(open_at, target, limits, name, progress=progress)
-
-
-    def _chunks(body: Any) -> Iterator[bytes]:
-        try:
-            yield from body.iter_chunks(CHUNK_BYTES)
-        except (HTTPClientError, IncompleteReadError, urllib3.exceptions.HTTPError, OSError) as e:
-            raise TransientError("the connection broke") from e
+    download_whole(open_at, target, limits, name, progress=progress)
 
 
-    def _list_prefix(client: Any, bucket: str, prefix: str, limits: Limits) -> dict[str, PurePosixPath]:
-        """Return where each object under a prefix goes below the target folder."""
-        name = f"s3://{bucket}/{prefix}"
-        paths: dict[str, PurePosixPath] = {}
-        total_bytes = 0
-        try:
-          with _clear_errors(name):
-            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-                for listed in page.get("Contents", []):
-                    path = _safe_path(listed["Key"], prefix, name)
-                    total_bytes += listed["Size"]
-                    limits.check_file(listed["Size"], f"s3://{bucket}/{listed['Key']}")
-                    limits.check_total(total_bytes, name)
-                    if not listed["Key"].endswith("/"):  # a console's marker of an empty folder
-                        paths[listed["Key"]] = path
-                    limits.check_files(len(paths), name)
+def _chunks(body: Any) -> Iterator[bytes]:
+    try:
+        yield from body.iter_chunks(CHUNK_BYTES)
+    except (HTTPClientError, IncompleteReadError, urllib3.exceptions.HTTPError, OSError) as e:
+        raise TransientError("the connection broke") from e
+
+
+def _listed_paths(
+    client: Any, bucket: str, prefix: str, limits: Limits
+) -> dict[str, PurePosixPath]:
+    """Return where each object under a prefix goes below the target folder."""
+    name = f"s3://{bucket}/{prefix}"
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    paths: dict[str, PurePosixPath] = {}
+    total_bytes = 0
+    try:
+        with _clear_errors(name):
+            for listed in (found for page in pages for found in page.get("Contents", [])):
+                key, size_bytes = listed["Key"], listed["Size"]
+                total_bytes += size_bytes
+                limits.check_file(size_bytes, f"s3://{bucket}/{key}")
+                limits.check_total(total_bytes, name)
+                if not key.endswith("/"):  # a console's marker of an empty folder
+                    paths[key] = _safe_path(key, prefix, name)
+                limits.check_files(len(paths), name)
     except TransientError as e:
         raise SourceError(
             f"{name} could not be listed: {e}. Check AWS_ENDPOINT_URL and the network, run again."
@@ -114,7 +116,7 @@ def _download_object(
 
 
 def _download_prefix(client: Any, bucket: str, prefix: str, target: Path, limits: Limits) -> None:
-    paths = _list_prefix(client, bucket, prefix, limits)
+    paths = _listed_paths(client, bucket, prefix, limits)
     target.mkdir(parents=True)
 
     def fetch(key: str) -> None:
@@ -143,6 +145,8 @@ def _clear_errors(name: str) -> Iterator[None]:
     """Turn boto3's errors into SourceError, or TransientError where another attempt may help."""
     try:
         yield
+    except SourceError:
+        raise
     except ClientError as e:
         status = e.response["ResponseMetadata"]["HTTPStatusCode"]
         if status >= 500 or status == 429:
