@@ -354,6 +354,13 @@ def test_a_codestream_of_another_size_is_refused(syntax: str) -> None:
     assert "received others" in refusal(compressed(frame, syntax)) or syntax == uid.RLELossless
 
 
+@pytest.mark.parametrize("syntax", ENCODERS, ids=lambda syntax: uid.UID(syntax).keyword)
+def test_a_codestream_cut_short_is_refused(syntax: str) -> None:
+    frame = ENCODERS[syntax](STORED)
+    for share in (0.3, 0.95):
+        refusal(compressed(frame[: int(len(frame) * share)], syntax))
+
+
 @pytest.mark.parametrize("syntax", [uid.JPEG2000, uid.JPEGBaseline8Bit, uid.JPEGLSLossless])
 def test_a_codestream_that_claims_a_bombs_size_is_refused(syntax: str) -> None:
     frame = bytearray(
