@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -89,53 +89,24 @@ def scan_bytes(image: object) -> bytes:
     return data
 
 
-def decode_scan(
-    data: bytes,
-    image_size_px: int = IMAGE_SIZE_PX,
-    *,
-    contrast_cutoff_percent: float | None = None,
-) -> NDArray[np.uint8]:
-    """Decode a scan's file to pixels.
+def decode_grey(data: bytes) -> NDArray[np.uint8]:
+    """Decode a scan's file to grey levels at its own size.
+
+    Colour is dropped: CT has none, and coloured marks tell the source of a picture.
 
     Args:
         data: the file's bytes, see `scan_bytes`.
-        image_size_px: height and width of the result.
-        contrast_cutoff_percent: stretch the contrast with this cut-off, see
-            `normalise_contrast`; None leaves the grey levels as they are.
 
     Returns:
-        RGB pixels, uint8 0-255, shape (image_size_px, image_size_px, 3); writable.
+        Grey levels, uint8 0-255, shape (height, width), upright. Colours are weighed as ITU-R
+        BT.601 does (Pillow's "L").
 
     Raises:
         ScanError: when the bytes are not one whole picture of a sensible size.
     """
     picture, transpose = _open_scan(data)
-    square = picture.resize((image_size_px, image_size_px), Image.Resampling.BILINEAR)
-    if transpose is not None:
-        square = square.transpose(transpose)
-    pixels: NDArray[np.uint8] = np.array(square.convert("RGB"))
-    if contrast_cutoff_percent is not None:
-        return normalise_contrast(pixels, contrast_cutoff_percent)
-    return pixels
-
-
-def normalise_contrast(pixels: NDArray[np.uint8], cutoff_percent: float = 1.0) -> NDArray[np.uint8]:
-    """Stretch grey levels so that all but the darkest and brightest few fill 0-255.
-
-    The same straight line is applied to all three channels, found on the grey levels, as in
-    `PIL.ImageOps.autocontrast(preserve_tone=True)`. A blank picture comes back as it was.
-
-    Args:
-        pixels: RGB, uint8, shape (height, width, 3).
-        cutoff_percent: share of pixels, from 0 to below 50, that may be clipped at either end.
-
-    Returns:
-        RGB, uint8, the same shape; a new array.
-    """
-    stretched = ImageOps.autocontrast(
-        Image.fromarray(pixels), cutoff=cutoff_percent, preserve_tone=True
-    )
-    return np.array(stretched)
+    grey = picture.convert("L")
+    return np.asarray(grey if transpose is None else grey.transpose(transpose))
 
 
 def check_size(width_px: int, height_px: int) -> None:
