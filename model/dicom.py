@@ -135,7 +135,7 @@ def dicom_to_grey(data: bytes) -> NDArray[np.uint8]:
     try:
         with quiet_decoders():
             return _grey(_read_elements(data))
-    except ScanError:
+    except (ScanError, ImportError):  # a decoder that is not installed is no fault of the file
         raise
     except Exception:  # noqa: S110 - pydicom raises nearly every type on damaged bytes
         pass

@@ -26,7 +26,7 @@ from pydicom.pixels import apply_rescale, apply_windowing
 from pydicom.pixels.encoders import RLELosslessEncoder
 
 from model.dicom import dicom_to_grey, is_dicom
-from model.images import ScanError, decode_scan
+from model.images import ScanError, decode_grey
 from tests.model.test_images import encode, refusal
 
 PATIENT = "ZZYZX^QUENTINA"
@@ -137,7 +137,7 @@ ENCODERS: dict[str, Callable[[NDArray[np.integer]], bytes]] = {
 
 def test_a_dicom_and_a_png_of_the_same_windowed_pixels_are_one_scan() -> None:
     assert np.array_equal(dicom_to_grey(SLICE), EXPECTED)
-    assert np.array_equal(decode_scan(SLICE), decode_scan(encode(Image.fromarray(EXPECTED), "PNG")))
+    assert np.array_equal(decode_grey(SLICE), decode_grey(encode(Image.fromarray(EXPECTED), "PNG")))
     assert (EXPECTED.min(), EXPECTED.max()) == (0, 255)
 
 
@@ -269,7 +269,7 @@ def test_a_secondary_capture_is_a_plain_picture() -> None:
         assert np.array_equal(dicom_to_grey(file_bytes(dataset)), EXPECTED)
     deep = slice_dataset(STORED, Modality="OT", **no_rescale)
     as_png = encode(Image.fromarray(STORED), "PNG")
-    assert np.array_equal(decode_scan(file_bytes(deep)), decode_scan(as_png))
+    assert np.array_equal(decode_grey(file_bytes(deep)), decode_grey(as_png))
 
 
 def test_a_secondary_capture_gets_its_own_window() -> None:
@@ -292,12 +292,11 @@ def test_files_without_preamble_are_recognised(syntax: str) -> None:
     swapped = STORED.byteswap() if syntax == BIG_ENDIAN else STORED
     bare = without_meta(file_bytes(slice_dataset(PixelData=swapped.tobytes()), syntax))
     assert is_dicom(bare)
-    assert decode_scan(bare).std() > 20
-    assert np.array_equal(dicom_to_grey(bare), EXPECTED)
+    assert np.array_equal(decode_grey(bare), EXPECTED)
 
 
 def test_a_preamble_that_passes_for_a_tiff_is_still_dicom() -> None:
-    assert np.array_equal(decode_scan(b"II*\0" + SLICE[4:]), decode_scan(SLICE))
+    assert np.array_equal(decode_grey(b"II*\0" + SLICE[4:]), decode_grey(SLICE))
 
 
 @pytest.mark.parametrize(
@@ -435,7 +434,7 @@ def test_a_patients_name_reaches_no_error_log_or_warning(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            decode_scan(data)
+            decode_grey(data)
             said = ""
         except ScanError as error:
             assert error.__cause__ is None
@@ -477,9 +476,9 @@ def test_any_bytes_give_an_array_or_a_scan_error(syntax: str) -> None:
         for place in rng.integers(0, min(1500, len(data)), rng.integers(1, 5)):
             data[place] = rng.integers(256)
         try:
-            outcomes.add(decode_scan(bytes(data)).shape)
+            outcomes.add(f"{decode_grey(bytes(data)).ndim} axes")
         except ScanError as error:
             assert error.__context__ is None
             assert PATIENT not in str(error)
             outcomes.add("refused")
-    assert outcomes == {(224, 224, 3), "refused"}
+    assert outcomes == {"2 axes", "refused"}
