@@ -11,7 +11,8 @@ from scans.errors import SourceError
 from scans.fingerprints import HASH_BITS, near_duplicate_groups
 from scans.inspection import Decode, Inspected, Rejected, inspect_files, list_files
 from scans.limits import Limits
-from scans.manifest import Dataset, ManifestRow
+from scans.manifest import ManifestRow
+from scans.prepared import Dataset
 from scans.splits import Fractions, keep_official_splits, split_by_group
 
 
@@ -31,7 +32,7 @@ def build_dataset(
 
     Args:
         folder: the source's files.
-        decode: bytes of a file → uint8 (height, width, 3) RGB.
+        decode: bytes of a file → uint8 grey (height, width) or RGB (height, width, 3).
         decode_error: what `decode` raises for bytes that are no scan.
         patterns: how class folders are renamed or merged.
         fractions: shares of the splits.

@@ -1,94 +1,81 @@
-"""What a data set is on disk (all text is UTF-8 with a header line).
-
-- `scans/<class>/<name>`: one file per distinct image, bytes unchanged.
-- `manifest.csv`: one row per distinct image, see `ManifestRow`.
-- `rejected.csv`: `path,reason`, one row per file that could not be used.
-"""
+"""The manifest of a prepared data set: one row per distinct image."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
-from scans.fingerprints import sha256_hex
-from scans.inspection import Rejected
+from scans.errors import SourceError
+
+MANIFEST = "manifest.csv"
+SUMMARY = "summary.json"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ManifestRow:
-    """One distinct image.
+    """One distinct image."""
 
-    Attributes:
-        path: of the file kept, relative to the folder with the manifest.
-        label: its class.
-        sha256: of its bytes, hexadecimal.
-        copies: files of the source with exactly these bytes, 1 or more.
-        group: name of its near-duplicate group; a group never crosses a split.
-        split: train, validation or test.
-        width, height, mode, format: what the file's header says; pixels.
-    """
-
-    path: str
+    path: str  # relative to the manifest's folder, with forward slashes
     label: str
     sha256: str
-    copies: int
-    group: str
-    split: str
-    width: int
-    height: int
-    mode: str
-    format: str
+    copies: int  # files with these bytes in the source, at least 1
+    group: str  # near-duplicates share it; never in two splits
+    split: str  # train, validation or test
+    width: int  # px
+    height: int  # px
+    mode: str  # Pillow's name of the pixel format: L, RGB, P, ...
+    format: str  # PNG, JPEG, ...
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """What a source holds.
+COLUMNS = [field.name for field in dataclasses.fields(ManifestRow)]
+_WHOLE_NUMBERS = ("copies", "width", "height")
 
-    Attributes:
-        folder: where the source's files are.
-        rows: the manifest, ordered by class and path.
-        origin: the file in `folder` that each row's `path` is a copy of.
-        rejected: files that cannot be used.
-        files: number of files seen, rejected ones included.
-        official_splits: whether the splits are the source's own.
-        crossing_groups: groups found in two official splits, now wholly on the training side.
+
+def write_manifest(rows: Iterable[ManifestRow], folder: Path) -> None:
+    """Write the manifest into a folder."""
+    with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(row) for row in rows)
+
+
+def read_manifest(folder: Path) -> list[ManifestRow]:
+    """Read the manifest of a folder that data_ingestion wrote.
+
+    Raises:
+        SourceError: there is none, or its columns are not the manifest's.
     """
-
-    folder: Path
-    rows: list[ManifestRow]
-    origin: dict[str, PurePosixPath]
-    rejected: list[Rejected]
-    files: int
-    official_splits: bool
-    crossing_groups: list[str]
-
-
-def write_dataset(dataset: Dataset, output: Path) -> None:
-    """Copy the distinct scans and write `manifest.csv` and `rejected.csv` into a folder."""
-    for row in dataset.rows:
-        target = output / row.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(dataset.folder / dataset.origin[row.path], target)
-    columns = [field.name for field in dataclasses.fields(ManifestRow)]
-    with (output / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(dataclasses.astuple(row) for row in dataset.rows)
-    with (output / "rejected.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "reason"])
-        # A name that is not UTF-8 is the very reason for some rejections.
-        writer.writerows(
-            (str(r.path).encode(errors="backslashreplace").decode(), r.reason)
-            for r in dataset.rejected
-        )
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise SourceError(f"{path} is missing. Run data_ingestion first: dvc repro data_ingestion")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames is None or list(reader.fieldnames)[: len(COLUMNS)] != COLUMNS:
+            raise SourceError(
+                f"Expected {path} to start with the columns {', '.join(COLUMNS)}; received "
+                f"{', '.join(reader.fieldnames or [])}. Run data_ingestion again."
+            )
+        return [_row(fields) for fields in reader]
 
 
-def data_digest(rows: Sequence[ManifestRow]) -> str:
-    """Return the SHA-256 over the sorted lines `sha256,label,split`, each ended by a newline."""
-    lines = sorted(f"{row.sha256},{row.label},{row.split}\n" for row in rows)
-    return sha256_hex("".join(lines).encode())
+def _row(fields: dict[str, str]) -> ManifestRow:
+    whole = {name: int(fields[name]) for name in _WHOLE_NUMBERS}
+    text = {name: fields[name] for name in COLUMNS if name not in whole}
+    return ManifestRow(**text, **whole)  # type: ignore[arg-type]  # both cover their fields
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read the summary of a prepared data set: counts, `data_digest`, `phantom` and more.
+
+    Raises:
+        SourceError: there is none.
+    """
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise SourceError(f"{path} is missing. Run data_ingestion first: dvc repro data_ingestion")
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return summary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from scans.manifest import Dataset, data_digest
+from scans.prepared import Dataset, data_digest
 from scans.sources import Kind, redacted
 from scans.splits import SPLITS
 

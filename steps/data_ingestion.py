@@ -10,14 +10,14 @@ from typing import Any
 import click
 import mlflow
 
-from model.images import ScanError, decode_scan
+from model.images import ScanError, decode_grey
 from scans.classes import parse_class_patterns
 from scans.dataset import build_dataset
 from scans.errors import SourceError
 from scans.fetch import Fetched, fetch_scans
 from scans.limits import Limits
-from scans.manifest import Dataset, write_dataset
 from scans.phantom import DEFAULT_IMAGES
+from scans.prepared import Dataset, write_dataset
 from scans.sources import redacted
 from scans.splits import Fractions
 from scans.summary import report, summarise
@@ -73,7 +73,7 @@ def ingest(
         )
         dataset = build_dataset(
             fetched.folder,
-            decode=decode_scan,
+            decode=decode_grey,
             decode_error=ScanError,
             patterns=patterns,
             fractions=fractions,

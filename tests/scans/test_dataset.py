@@ -15,7 +15,8 @@ from scans.dataset import build_dataset
 from scans.errors import SourceError
 from scans.fingerprints import sha256_hex
 from scans.limits import Limits
-from scans.manifest import Dataset, ManifestRow, data_digest, write_dataset
+from scans.manifest import ManifestRow
+from scans.prepared import Dataset, data_digest, write_dataset
 from scans.splits import Fractions
 from tests.scans.conftest import NoScanError, class_folders, decode, picture
 
