@@ -18,8 +18,8 @@ from serve.requests import current
 
 KEYS_VARIABLE = "CHEST_CT_API_KEYS"
 HEALTH_PATHS = {"/ping", "/health"}
-# The page's own code: no model, no data. A browser cannot send a header before it has run it.
-PAGE_PATHS = {"/", "/static/page.css", "/static/page.js", "/static/icon.svg"}
+# The page's own code: no model, no data. It has to run before it can ask for a key.
+PAGE_PATH, PAGE_FILES = "/", "/static/"
 
 
 def parse_keys(text: str, source: str) -> list[str]:
@@ -107,8 +107,9 @@ class KeyCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401."""
-        open_to_all = scope["path"] in HEALTH_PATHS | PAGE_PATHS
-        if scope["type"] != "http" or open_to_all or not self._digests:
+        path = scope["path"]
+        open_to_all = path in HEALTH_PATHS | {PAGE_PATH} or path.startswith(PAGE_FILES)
+        if open_to_all or not self._digests:
             return await self.app(scope, receive, send)
         key = presented_key(Headers(scope=scope))
         if key is not None and self._known(key):

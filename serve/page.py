@@ -62,11 +62,8 @@ def card(row: dict[str, Any]) -> str:
 def bar(name: str, p: float) -> str:
     """Return one class's probability as a term, a meter and a number."""
     text = percent(p)
-    return (
-        f'<div class="bar"><dt>{escape(name)}</dt>'
-        f'<dd><meter min="0" max="1" value="{p:.6f}" aria-label="{escape(name)}">{text}</meter>'
-        f"<span>{text}</span></dd></div>"
-    )
+    meter = f'<meter min="0" max="1" value="{p:.6f}" aria-label="{escape(name)}">{text}</meter>'
+    return f'<div class="bar"><dt>{escape(name)}</dt><dd><span>{text}</span>{meter}</dd></div>'
 
 
 def percent(p: float) -> str:
