@@ -39,11 +39,10 @@ def fetch_model(model_uri: str) -> ModelFiles:
 def load_app(files: ModelFiles, settings: ServerSettings) -> ASGIApp:
     """Return the application around the model in `files`; each worker process calls this once."""
     set_up_logging()
-    import mlflow.pyfunc
-
     from serve.app import build_app
+    from serve.model_files import load
 
-    return build_app(mlflow.pyfunc.load_model(str(files.folder)), files, settings)
+    return build_app(load(files), files, settings)
 
 
 def set_up_logging() -> None:

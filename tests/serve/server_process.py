@@ -32,6 +32,15 @@ class ServerProcess:
         """Return what the server wrote to standard output and error."""
         return self.log_file.read_text()
 
+    def logged(self, text: str) -> str:
+        """Return the first log line with `text`; a line is written after its answer is sent."""
+        for _ in range(100):
+            for line in self.log().splitlines():
+                if text in line:
+                    return line
+            time.sleep(0.05)
+        raise AssertionError(f"{text!r} is not in the log:\n{self.log()}")
+
 
 def wait_until_ready(server: ServerProcess) -> None:
     """Return when the server answers /ping; raise with its log if it ends or takes too long."""
