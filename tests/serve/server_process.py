@@ -80,10 +80,14 @@ def running(
 
 @contextmanager
 def running_serve(
-    model: Path | str, folder: Path, *options: str, env: Mapping[str, str] | None = None
+    model: Path | str,
+    folder: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[ServerProcess]:
-    """Run `python -m serve` on a free port with the options given."""
-    port = free_port()
+    """Run `python -m serve` with the options given, on a free port unless one is named."""
+    port = port or free_port()
     command = [sys.executable, "-m", "serve", "--model-uri", str(model), "--port", str(port)]
     with running([*command, *options], port, folder / f"serve-{port}.log", env) as server:
         yield server

@@ -87,8 +87,7 @@ def save_trial_model(folder: Path) -> Path:
     code.write_text(CODE)
     parameters = [ParamSpec("explain", "boolean", False), ParamSpec("threshold", "double", 0.5)]
     path = folder / "model"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # MLflow recommends type hints
+    with warnings.catch_warnings(record=True):  # MLflow recommends type hints
         mlflow.pyfunc.save_model(
             str(path),
             python_model=str(code),
