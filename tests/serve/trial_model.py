@@ -87,7 +87,8 @@ def save_trial_model(folder: Path) -> Path:
     code.write_text(CODE)
     parameters = [ParamSpec("explain", "boolean", False), ParamSpec("threshold", "double", 0.5)]
     path = folder / "model"
-    with warnings.catch_warnings(record=True):  # MLflow recommends type hints
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")  # MLflow recommends type hints; they end here
         mlflow.pyfunc.save_model(
             str(path),
             python_model=str(code),
