@@ -32,10 +32,6 @@ from serve.settings import ServerSettings
 STATIC = Path(__file__).parent / "static"
 MLFLOW_PATHS = {"/ping", "/health", "/version", "/invocations"}
 MLFLOW_TIMEOUT_VARIABLE = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
-FILES_SCHEMA = {
-    "type": "object",
-    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-}
 
 
 class Either:
@@ -124,9 +120,9 @@ def own_app(
     def prometheus() -> Response:
         return metrics.answer()
 
-    body = {"required": True, "content": {"multipart/form-data": {"schema": FILES_SCHEMA}}}
+    described_request = openapi.predict_request(scorer.declared_params())
 
-    @app.post("/predict", summary="Score one or more files", openapi_extra={"requestBody": body})
+    @app.post("/predict", summary="Score one or more files", openapi_extra=described_request)
     async def predict(request: Request) -> Response:
         limits = settings.limits
         params = query_params(request.query_params, scorer)

@@ -9,6 +9,17 @@ from typing import Any
 from fastapi import FastAPI
 
 SCAN_ROWS = {"dataframe_records": [{"image": "<base64 of a PNG, JPEG, TIFF, … file>"}]}
+FILES_SCHEMA = {
+    "type": "object",
+    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+}
+JSON_TYPES = {"boolean": "boolean", "double": "number", "float": "number", "long": "integer",
+              "integer": "integer"}  # fmt: skip
+SUMMARIES = {
+    "/ping": "Tell whether the server answers",
+    "/health": "The same as /ping",
+    "/version": "Tell MLflow's version",
+}
 DOCS_PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -38,6 +49,20 @@ def swagger_folder() -> Path:
     return Path(spec.origin).parent / "static"
 
 
+def predict_request(params: dict[str, str]) -> dict[str, Any]:
+    """Return what POST /predict takes, in OpenAPI's words.
+
+    Args:
+        params: the model's parameters and MLflow's names of their types.
+    """
+    content = {"multipart/form-data": {"schema": FILES_SCHEMA}}
+    query = [
+        {"name": name, "in": "query", "schema": {"type": JSON_TYPES.get(kind, "string")}}
+        for name, kind in params.items()
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": query}
+
+
 def describe(own: FastAPI, scoring: FastAPI, keys_needed: bool) -> dict[str, Any]:
     """Return one OpenAPI document for the server's own routes and MLflow's.
 
@@ -54,6 +79,8 @@ def describe(own: FastAPI, scoring: FastAPI, keys_needed: bool) -> dict[str, Any
     }
     invocations = document["paths"]["/invocations"]["post"]
     invocations["summary"] = "Score scans sent as base64 text, in MLflow's formats"
+    for path, summary in SUMMARIES.items():
+        document["paths"][path]["get"]["summary"] = summary
     invocations["requestBody"] = {"required": True, "content": content}
     if keys_needed:
         document.setdefault("components", {})["securitySchemes"] = {

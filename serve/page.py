@@ -30,7 +30,8 @@ def results_page(rows: list[dict[str, Any]], about: dict[str, Any]) -> bytes:
 
 def model_line(about: dict[str, Any]) -> str:
     """Return one line that says which model answered and what it was trained on."""
-    name = about["name"] or "Unregistered model"
+    digest = about["model_digest"]
+    name = about["name"] or (digest[:12] if digest else "unregistered")
     version = f" version {about['version']}" if about["version"] else ""
     stage = f" ({about['stage']})" if about["stage"] else ""
     phantom = " Trained on synthetic phantom data, not on patients." if about["phantom"] else ""
@@ -51,7 +52,8 @@ def card(row: dict[str, Any]) -> str:
             "do not rely on the answer.</p>"
         )
     label, probability = escape(str(row["label"])), row["probability"]
-    bars = "".join(bar(key[2:], p) for key, p in row.items() if key.startswith("p_"))
+    names = [key[2:] for key in row if key.startswith("p_")]
+    bars = "".join(bar(name, row[f"p_{name}"], name == row["label"]) for name in names)
     return (
         f'<li class="card"><div class="facts">{name}'
         f'<p class="verdict"><strong>{label}</strong> {percent(probability)}</p>{warning}'
@@ -59,11 +61,12 @@ def card(row: dict[str, Any]) -> str:
     )
 
 
-def bar(name: str, p: float) -> str:
-    """Return one class's probability as a term, a meter and a number."""
+def bar(name: str, p: float, chosen: bool) -> str:
+    """Return one class's probability as a term, a number and a meter."""
     text = percent(p)
     meter = f'<meter min="0" max="1" value="{p:.6f}" aria-label="{escape(name)}">{text}</meter>'
-    return f'<div class="bar"><dt>{escape(name)}</dt><dd><span>{text}</span>{meter}</dd></div>'
+    kind = "bar chosen" if chosen else "bar"
+    return f'<div class="{kind}"><dt>{escape(name)}</dt><dd><span>{text}</span>{meter}</dd></div>'
 
 
 def percent(p: float) -> str:

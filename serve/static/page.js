@@ -6,6 +6,15 @@ import { csvText } from "./csv.js";
 import { Queue } from "./queue.js";
 import { ask, askForKey } from "./server.js";
 
+// What of evaluation's scores.json is shown, and how people write it.
+const SCORES = {
+  accuracy: "Accuracy",
+  balanced_accuracy: "Balanced accuracy",
+  roc_auc: "ROC AUC",
+  sensitivity: "Sensitivity",
+  specificity: "Specificity",
+};
+
 const $ = (id) => document.getElementById(id);
 const queue = new Queue((scan) => {
   if (scan) showOnCard(scan);
@@ -72,9 +81,11 @@ async function loadModel() {
     $("status").textContent = "The server cannot be reached. Check the connection and reload.";
     return;
   }
-  const { name, version, stage, phantom } = queue.model;
-  const parts = [name ?? "Unregistered model", version && `version ${version}`, stage];
+  const { name, version, stage, phantom, model_digest: digest } = queue.model;
+  const unregistered = digest ? `Model ${digest.slice(0, 12)}` : "Unregistered model";
+  const parts = name ? [name, `version ${version}`, stage] : [unregistered];
   $("model-line").textContent = parts.filter(Boolean).join(" · ");
+  $("results-model").textContent = `${$("model-line").textContent}. `;
   $("phantom").hidden = !phantom;
   showAbout(queue.model);
 }
@@ -98,12 +109,13 @@ function showAbout(model) {
 
 function showScores(scores) {
   const rows = [];
-  for (const [name, score] of Object.entries(scores ?? {})) {
+  for (const [name, words] of Object.entries(SCORES)) {
     // accuracy: 0.9 with accuracy_ci95: [low, high] beside it, or sensitivity: {value, ci95}.
+    const score = scores?.[name];
     const value = typeof score === "number" ? score : score?.value;
-    if (typeof value !== "number" || name === "n") continue;
+    if (typeof value !== "number") continue;
     const interval = score.ci95 ?? scores[`${name}_ci95`];
-    const title = element("th", inWords(name));
+    const title = element("th", words);
     title.scope = "row";
     const row = element("tr");
     const range = interval ? interval.map((p) => p.toFixed(3)).join(" to ") : "";

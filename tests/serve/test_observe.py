@@ -10,12 +10,12 @@ from tests.serve.conftest import png
 from tests.serve.server_process import ServerProcess
 
 
-def value(metrics: str, name: str, **labels: str) -> float:
+def value(metrics: str, sample: str, /, **labels: str) -> float:
     """Return a sample's value, or 0 if it is not there yet."""
     for line in metrics.splitlines():
-        if line.startswith(f"{name}{{") and all(f'{k}="{v}"' in line for k, v in labels.items()):
+        if line.startswith(f"{sample}{{") and all(f'{k}="{v}"' in line for k, v in labels.items()):
             return float(line.rsplit(" ", 1)[1])
-        if not labels and line.startswith(f"{name} "):
+        if not labels and line.startswith(f"{sample} "):
             return float(line.split(" ")[1])
     return 0.0
 

@@ -100,7 +100,7 @@ def test_model_and_notice_are_shown(page: Page) -> None:
     page.until(lambda: page.find("#about").is_displayed())
     assert "Research software, not a medical device." in page.find(".notice").text
     assert "synthetic phantom data" in page.find(".notice").text
-    assert page.find("#model-line").text == "Unregistered model"
+    assert page.find("#model-line").text == "Model 9b1e77d0c4aa"
     page.find("#about summary").click()
     assert "large cell carcinoma" in page.find("#about").text
     assert "int8" in page.find("#about").text

@@ -107,3 +107,16 @@ def test_form_without_javascript_gets_a_page(trial_server: ServerProcess) -> Non
     assert "synthetic phantom data" in answer.text
     assert answer.text.count("<meter") == 4
     assert "these bytes are not one" in answer.text
+
+
+def test_openapi_describes_every_route(trial_server: ServerProcess) -> None:
+    document = requests.get(f"{trial_server.url}/openapi.json", timeout=10).json()
+    paths = {"/predict", "/invocations", "/model", "/metrics", "/ping", "/health", "/version"}
+    assert set(document["paths"]) == paths
+    predict = document["paths"]["/predict"]["post"]
+    assert {p["name"]: p["schema"]["type"] for p in predict["parameters"]} == {
+        "explain": "boolean",
+        "threshold": "number",
+    }
+    assert "multipart/form-data" in predict["requestBody"]["content"]
+    assert "application/json" in document["paths"]["/invocations"]["post"]["requestBody"]["content"]
