@@ -11,10 +11,9 @@ from pathlib import Path
 import click
 
 from serve.access import KEYS_VARIABLE, is_loopback, read_keys
-from serve.limits import Limits
 from serve.model_files import ModelNotFoundError
 from serve.process import serve_alone, serve_with_workers, set_up_logging
-from serve.settings import ServerSettings
+from serve.settings import Limits, ServerSettings
 
 logger = logging.getLogger("serve")
 MEBIBYTE = 1024 * 1024

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.errors import RefusalError, send_refusal, wants_html
+from serve.bodies import refuse_unread
+from serve.errors import RefusalError, wants_html
 from serve.requests import current
 
 KEYS_VARIABLE = "CHEST_CT_API_KEYS"
@@ -124,9 +125,9 @@ class KeyCheck:
             "unauthorized",
             f"This server expects an API key and received {received}: send it as "
             "X-API-Key or as Authorization: Bearer.",
-            {"WWW-Authenticate": f'{challenge} realm="chest-ct"', "Connection": "close"},
+            {"WWW-Authenticate": f'{challenge} realm="chest-ct"'},
         )
-        return await send_refusal(scope, receive, send, refusal)
+        return await refuse_unread(scope, receive, send, refusal)
 
 
 def same_origin(headers: Headers) -> bool:
@@ -162,6 +163,5 @@ class SameOrigin:
             "cross_origin",
             "This server takes requests from its own page and from programs, not from other "
             "web sites; its operator can allow one with --allow-origin.",
-            {"Connection": "close"},
         )
-        return await send_refusal(scope, receive, send, refusal)
+        return await refuse_unread(scope, receive, send, refusal)

@@ -20,14 +20,14 @@ from serve.access import KeyCheck, SameOrigin
 from serve.errors import RefusalError, refusal_response, wants_html
 from serve.headers import SecurityHeaders
 from serve.invocations import ClearErrors
-from serve.limits import LimitedRequests, Limits
+from serve.limits import LimitedRequests
 from serve.model_files import ModelFiles, about
 from serve.observe import Metrics, Observed
 from serve.page import results_page
 from serve.predict import predict_files, query_params, uploaded_files
 from serve.requests import current
 from serve.scoring import Scorer
-from serve.settings import ServerSettings
+from serve.settings import Limits, ServerSettings
 
 STATIC = Path(__file__).parent / "static"
 MLFLOW_PATHS = {"/ping", "/health", "/version", "/invocations"}

@@ -62,6 +62,13 @@ def test_scoring_without_a_known_key(headers: dict[str, str], keyed_server: Serv
         assert KEYS[0] not in answer.text
 
 
+def test_a_large_upload_with_a_wrong_key_still_reads_why(keyed_server: ServerProcess) -> None:
+    url = f"{keyed_server.url}/predict"
+    files = {"files": ("a", bytes(20 * 1024 * 1024))}
+    answer = requests.post(url, headers={"X-API-Key": "wrong"}, files=files, timeout=30)
+    assert answer.status_code == 401
+
+
 def test_only_a_browser_that_navigates_is_asked_for_basic(keyed_server: ServerProcess) -> None:
     answer = requests.get(f"{keyed_server.url}/docs", headers={"Accept": "text/html"}, timeout=10)
     assert answer.status_code == 401

@@ -15,10 +15,11 @@ import requests
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
+from serve.bodies import Memory, read_body
 from serve.errors import RefusalError
 from serve.http1 import TimedHeadersProtocol
-from serve.limits import Limits, read_body
 from serve.requests import Capacity
+from serve.settings import Limits
 from tests.s3_server import free_port
 from tests.serve.conftest import png
 from tests.serve.server_process import ServerProcess
@@ -107,7 +108,9 @@ def test_health_answers_while_scans_are_scored(tight_server: ServerProcess) -> N
         assert slow.result().status_code == 200
 
 
-def read(messages: list[tuple[float, Message]], limits: Limits) -> bytes:
+def read(
+    messages: list[tuple[float, Message]], limits: Limits, memory: Memory | None = None
+) -> bytes:
     """Return what `read_body` makes of messages that arrive after the delays given, in seconds."""
     waiting = iter(messages)
 
@@ -116,7 +119,7 @@ def read(messages: list[tuple[float, Message]], limits: Limits) -> bytes:
         await asyncio.sleep(delay_s)
         return message
 
-    return asyncio.run(read_body(receive, limits))
+    return asyncio.run(read_body(receive, limits, memory or Memory(10**9)))
 
 
 def part(size: int, more: bool = True) -> Message:
@@ -133,6 +136,17 @@ def test_a_body_may_be_slow_but_not_too_slow() -> None:
     with pytest.raises(RefusalError) as refusal:
         read([(0.0, part(100_001))], limits)
     assert refusal.value.status == 413
+
+
+def test_bodies_of_all_requests_together_are_bounded() -> None:
+    memory = Memory(100)
+    memory.take(60)
+    with pytest.raises(RefusalError) as refusal:
+        read([(0.0, part(30)), (0.0, part(30, more=False))], Limits(), memory)
+    assert refusal.value.status == 503
+    assert memory.used == 60
+    assert len(read([(0.0, part(40, more=False))], Limits(), memory)) == 40
+    assert memory.used == 100
 
 
 def test_a_slot_is_free_when_its_last_holder_lets_go() -> None:
