@@ -104,7 +104,7 @@ def own_app(
     app.mount("/static", StaticFiles(directory=STATIC))
     app.mount("/docs/", StaticFiles(directory=openapi.swagger_folder()))
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> Response:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 

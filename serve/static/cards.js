@@ -30,12 +30,17 @@ export function newCard(file) {
   card.querySelector(".file").textContent = file.name;
   const picture = card.querySelector(".picture");
   picture.alt = `Preview of ${file.name}`;
-  picture.addEventListener("error", () => {
-    picture.hidden = true;
-    card.querySelector(".scan").classList.add("unseen");
-  });
+  picture.addEventListener("error", () => card.querySelector(".scan").classList.add("unseen"));
+  picture.addEventListener("load", () => fit(card.querySelector(".frame"), picture));
   picture.src = URL.createObjectURL(file);
   return card;
+}
+
+/** Give the frame the picture's shape, so that a heat map stretched over it lies on the scan. */
+function fit(frame, { naturalWidth, naturalHeight }) {
+  const ratio = naturalWidth / naturalHeight;
+  frame.style.width = `min(100%, calc(var(--scan-height) * ${ratio}))`;
+  frame.style.aspectRatio = ratio;
 }
 
 /** Show a scan's state, answer or error on its card. */

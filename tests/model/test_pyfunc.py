@@ -63,9 +63,7 @@ def test_a_row_per_scan_in_order_with_probabilities_that_sum_to_one(
     )
 
 
-def test_a_bad_scan_never_costs_its_neighbours_their_answer(
-    model: Any, scans: list[bytes]
-) -> None:
+def test_a_bad_scan_never_costs_its_neighbours_their_answer(model: Any, scans: list[bytes]) -> None:
     bad = [b"no picture", scans[0][: len(scans[0]) // 2], None, "not base64 !", b"", 7]
     images = [x for pair in zip(bad, scans[: len(bad)], strict=True) for x in pair]
     rows = predict(model, images)

@@ -110,7 +110,7 @@ def test_explanation_and_doubt(page: Page, tmp_path: Path) -> None:
     page.look()
     page.until(lambda: page.find("#about").is_displayed())
     white = io.BytesIO()
-    Image.new("L", (32, 32), 250).save(white, "PNG")
+    Image.new("L", (64, 16), 250).save(white, "PNG")
     page.choose(write(tmp_path, scan=png(80), wall=white.getvalue()))
     page.status_ends("2 scans done: 2 scored.")
     warnings = [
@@ -122,6 +122,14 @@ def test_explanation_and_doubt(page: Page, tmp_path: Path) -> None:
     assert page.driver.execute_script(opacity) == "0"
     page.find("#explain").click()
     page.until(lambda: float(page.driver.execute_script(opacity)) > 0.5)
+    boxes = page.driver.execute_script(
+        "return [...document.querySelectorAll('.picture, .heatmap')]"
+        ".map((e) => e.getBoundingClientRect()).map((b) => [b.x, b.y, b.width, b.height])"
+    )
+    assert boxes[0] == boxes[1]  # the map lies on the scan, whatever the scan's shape
+    assert boxes[2] == boxes[3]
+    assert boxes[0][2] / boxes[0][3] == pytest.approx(1, abs=0.02)
+    assert boxes[2][2] / boxes[2][3] == pytest.approx(4, abs=0.02)
 
 
 def test_paste(page: Page) -> None:

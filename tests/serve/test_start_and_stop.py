@@ -52,16 +52,10 @@ def test_an_open_address_needs_a_key_or_a_word(tmp_path: Path) -> None:
     assert "kkk" not in said
 
 
-def test_no_model_there(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    assert "no MLmodel file" in start_and_fail("--model-uri", str(tmp_path / "empty"))
-    said = start_and_fail("--model-uri", "models:/chest-ct/Production", env=store)
-    assert "models:/chest-ct/Production" in said
-
-
-def register(model: Path, folder: Path) -> str:
-    """Register a model as evaluation does, move it to Production; return the store's URI."""
+@pytest.fixture(scope="module")
+def store(trial_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a store in which evaluation's doings are repeated for the trial model."""
+    folder, model = tmp_path_factory.mktemp("store"), trial_model
     code = f"""
 import mlflow, warnings
 warnings.simplefilter("ignore")
@@ -76,18 +70,24 @@ version = client.create_model_version("chest-ct", source=source, run_id=run.info
 client.transition_model_version_stage("chest-ct", version.version, "Production")
 client.set_registered_model_alias("chest-ct", "champion", version.version)
 """
-    uri = f"sqlite:///{folder}/mlflow.db"
-    env = {**os.environ, "MLFLOW_TRACKING_URI": uri}
-    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=180)
-    return uri
+    env = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env={**os.environ, **env}, check=True, timeout=180)
+    return env
+
+
+def test_no_model_there(store: dict[str, str], tmp_path: Path) -> None:
+    assert "no MLmodel file" in start_and_fail("--model-uri", str(tmp_path))
+    said = start_and_fail("--model-uri", "models:/chest-ct/Staging", env=store)
+    assert "Expected a model at models:/chest-ct/Staging" in said
+    assert "MLFLOW_TRACKING_URI" in said
 
 
 def test_workers_serve_one_registered_version_and_count_together(
-    trial_model: Path, tmp_path: Path
+    store: dict[str, str], tmp_path: Path
 ) -> None:
-    env = {"MLFLOW_TRACKING_URI": register(trial_model, tmp_path)}
     uri = "models:/chest-ct/Production"
-    with running_serve(uri, tmp_path, "--workers", "2", env=env) as server:
+    with running_serve(uri, tmp_path, "--workers", "2", env=store) as server:
         about = requests.get(f"{server.url}/model", timeout=30).json()
         assert (about["name"], about["version"], about["stage"]) == ("chest-ct", "1", "Production")
         assert about["aliases"] == ["champion"]
