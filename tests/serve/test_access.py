@@ -75,6 +75,15 @@ def test_only_a_browser_that_navigates_is_asked_for_basic(keyed_server: ServerPr
     assert answer.headers["WWW-Authenticate"].startswith("Basic")
 
 
+def test_the_form_without_javascript_gets_through_with_basic(keyed_server: ServerProcess) -> None:
+    url, files = f"{keyed_server.url}/predict", {"files": ("a.png", png(50))}
+    headers = {"Accept": "text/html", "Origin": keyed_server.url}
+    refused = requests.post(url, files=files, headers=headers, timeout=30)
+    assert refused.headers["WWW-Authenticate"].startswith("Basic")
+    headers["Authorization"] = basic(KEYS[0])
+    assert "Results for 1 scan" in requests.post(url, files=files, headers=headers, timeout=30).text
+
+
 def test_keys_never_reach_the_log(keyed_server: ServerProcess) -> None:
     wrong = "a-wrong-key-somebody-tried"
     for key in (*KEYS, wrong):
