@@ -1,0 +1,73 @@
+"""What a trained model carries besides its network: one JSON card and the head's arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+NETWORK = "network.xml"
+CARD = "card.json"
+HEAD = "head.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """Everything that must travel with the weights for a row to come out right."""
+
+    classes: tuple[str, ...]
+    image_size_px: int
+    precision: str
+    data_digest: str  # SHA-256 of the training data's labels and splits (see scans)
+    phantom: bool  # trained on synthetic scans
+    contrast_cutoff_percent: float | None = None
+    temperature: float = 1.0
+    threshold: float | None = None  # on the probability of disease; None takes the likeliest class
+
+    @classmethod
+    def read(cls, folder: Path) -> Card:
+        """Read the card in a model's network folder."""
+        fields = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return cls(**fields | {"classes": tuple(fields["classes"])})
+
+    def write(self, folder: Path) -> None:
+        """Write the card into a model's network folder."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        (folder / CARD).write_text(text + "\n", encoding="utf-8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The trained dense layer: logits = features @ kernel + bias."""
+
+    kernel: NDArray[np.float32]  # (features, classes)
+    bias: NDArray[np.float32]  # (classes,)
+
+    @classmethod
+    def read(cls, folder: Path) -> Head:
+        """Read the head in a model's network folder."""
+        with np.load(folder / HEAD, allow_pickle=False) as arrays:
+            return cls(arrays["kernel"], arrays["bias"])
+
+    def write(self, folder: Path) -> None:
+        """Write the head into a model's network folder."""
+        np.savez(folder / HEAD, kernel=self.kernel, bias=self.bias)
+
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute logits (n, classes) of feature vectors (n, features)."""
+        return features @ self.kernel + self.bias
+
+
+def network_sha256(folder: Path) -> str:
+    """Digest the files that decide a model's answers: network, head and card.
+
+    Two models with one digest give the same rows.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,285 @@
+"""Decode a scan's file bytes to pixels: the one decoder of training, evaluation and serving.
+
+Every picture becomes `uint8` RGB of one size, values 0-255, so that the same file always gives the
+same pixels wherever it is scored. Decisions that change pixels:
+
+- Transparent pixels are laid on black, which is what air looks like in a CT.
+- 16-bit pictures are read as 8, 12 or 16 bits deep, whichever is the least that holds their
+  largest value: CT exports keep 12-bit values in 16-bit files, and the picture's own range would
+  make a scan brighter only because it has no white pixel.
+- Pictures with negative or fractional values have no agreed range, so their own range is used,
+  except fractions from 0 to 1, which are read as black to white.
+- The picture is stretched to a square with an antialiased bilinear filter, after it has been
+  turned upright as its EXIF orientation says. Embedded colour profiles are not applied.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from model.file_kinds import content_name
+
+IMAGE_SIZE_PX = 224  # VGG16's input, Simonyan and Zisserman 2014
+MAX_PIXELS = 2**25  # just above an 8K screenshot (7680 x 4320); 134 MB decoded at 4 bytes a pixel
+MIN_SIDE_PX = 32  # smaller is an icon: 1/16 of a CT matrix of 512
+MAX_ASPECT_RATIO = 8  # an axial slice is about 1.5 times as wide as high; 8 is a strip, not a slice
+ACCEPTED = "a chest CT slice as PNG, JPEG, BMP, TIFF, WebP or DICOM"
+
+EXIF_ORIENTATION = 0x0112
+EXIF_TRANSPOSE = {  # Exif 2.32, table 6: where the first row and column of a picture belong
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+PICTURES: tuple[tuple[bytes, str, Callable[[io.BytesIO], ImageFile]], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "PNG", PngImageFile),
+    (b"\xff\xd8\xff", "JPEG", JpegImageFile),
+    (b"II*\0", "TIFF", TiffImageFile),
+    (b"MM\0*", "TIFF", TiffImageFile),
+    (b"II+\0", "TIFF", TiffImageFile),
+    (b"MM\0+", "TIFF", TiffImageFile),
+    (b"RIFF", "WebP", WebPImageFile),
+    (b"BM", "BMP", BmpImageFile),
+)
+
+
+class ScanError(ValueError):
+    """A scan that cannot be scored; the message says what was expected, what came, what to do."""
+
+
+def scan_bytes(image: object) -> bytes:
+    """Return the bytes of a scan's file.
+
+    Args:
+        image: the bytes, or base64 text of them; line breaks, a `data:...;base64,` prefix, the
+            URL-safe alphabet and missing padding are tolerated.
+
+    Raises:
+        ScanError: when it is missing, empty, of another type or not base64.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        data = bytes(image)
+    elif isinstance(image, str):
+        data = _base64_bytes(image)
+    elif image is None or (isinstance(image, float) and np.isnan(image)):
+        data = b""
+    else:
+        raise ScanError(
+            f"Expected the bytes of a scan's file or base64 text of them, received a value of type "
+            f"{type(image).__name__}; send the file's content."
+        )
+    if not data:
+        raise ScanError(f"Expected {ACCEPTED}, received nothing; send the file's content.")
+    return data
+
+
+def decode_scan(
+    data: bytes,
+    image_size_px: int = IMAGE_SIZE_PX,
+    *,
+    contrast_cutoff_percent: float | None = None,
+) -> NDArray[np.uint8]:
+    """Decode a scan's file to pixels.
+
+    Args:
+        data: the file's bytes, see `scan_bytes`.
+        image_size_px: height and width of the result.
+        contrast_cutoff_percent: stretch the contrast with this cut-off, see
+            `normalise_contrast`; None leaves the grey levels as they are.
+
+    Returns:
+        RGB pixels, uint8 0-255, shape (image_size_px, image_size_px, 3); writable.
+
+    Raises:
+        ScanError: when the bytes are not one whole picture of a sensible size.
+    """
+    picture, transpose = _open_scan(data)
+    square = picture.resize((image_size_px, image_size_px), Image.Resampling.BILINEAR)
+    if transpose is not None:
+        square = square.transpose(transpose)
+    pixels: NDArray[np.uint8] = np.array(square.convert("RGB"))
+    if contrast_cutoff_percent is not None:
+        return normalise_contrast(pixels, contrast_cutoff_percent)
+    return pixels
+
+
+def normalise_contrast(pixels: NDArray[np.uint8], cutoff_percent: float = 1.0) -> NDArray[np.uint8]:
+    """Stretch grey levels so that all but the darkest and brightest few fill 0-255.
+
+    The same straight line is applied to all three channels, found on the grey levels, as in
+    `PIL.ImageOps.autocontrast(preserve_tone=True)`. A blank picture comes back as it was.
+
+    Args:
+        pixels: RGB, uint8, shape (height, width, 3).
+        cutoff_percent: share of pixels, from 0 to below 50, that may be clipped at either end.
+
+    Returns:
+        RGB, uint8, the same shape; a new array.
+    """
+    stretched = ImageOps.autocontrast(
+        Image.fromarray(pixels), cutoff=cutoff_percent, preserve_tone=True
+    )
+    return np.array(stretched)
+
+
+def check_size(width_px: int, height_px: int) -> None:
+    """Refuse a picture whose header gives a size no CT slice has, before it is decoded."""
+    received = f"received one of {width_px} x {height_px} pixels"
+    if min(width_px, height_px) < MIN_SIDE_PX:
+        raise ScanError(
+            f"Expected a slice of at least {MIN_SIDE_PX} pixels a side, {received}; "
+            "send the original, not a thumbnail."
+        )
+    if width_px * height_px > MAX_PIXELS:
+        raise ScanError(
+            f"Expected a slice of at most {MAX_PIXELS / 1e6:.1f} million pixels, {received}; "
+            "send it at its original size."
+        )
+    if max(width_px, height_px) > MAX_ASPECT_RATIO * min(width_px, height_px):
+        raise ScanError(
+            f"Expected a slice at most {MAX_ASPECT_RATIO} times as long as wide, {received}; "
+            "send one whole slice."
+        )
+
+
+def _base64_bytes(text: str) -> bytes:
+    """Decode base64 text as senders really write it."""
+    if text.lstrip()[:5].lower() == "data:":
+        text = text.partition(",")[2]
+    compact = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        # Without its cause, which may quote the text.
+        raise ScanError(
+            f"Expected base64 text of a scan's file, received {len(text)} characters that are not "
+            "base64; encode the file's content, not its name."
+        ) from None
+
+
+def _open_scan(data: bytes) -> tuple[Image.Image, Image.Transpose | None]:
+    """Decode to an "L" or "RGB" picture and the turn that its EXIF orientation asks for."""
+    for signature, name, opener in PICTURES:
+        if data.startswith(signature) and (name != "WebP" or data[8:12] == b"WEBP"):
+            return _decode_picture(data, name, opener)
+    raise ScanError(
+        f"Expected {ACCEPTED}, received {content_name(data)}; export the slice as PNG or DICOM."
+    )
+
+
+def _decode_picture(
+    data: bytes, name: str, opener: Callable[[io.BytesIO], ImageFile]
+) -> tuple[Image.Image, Image.Transpose | None]:
+    """Decode one picture of a known format, checking its size before any pixel is allocated."""
+    _silence_metadata_warnings()
+    try:
+        if name == "WebP":
+            check_size(*_webp_size(data))  # its opener already allocates two canvases
+        picture = opener(io.BytesIO(data))
+        check_size(*picture.size)
+        if getattr(picture, "is_animated", False):
+            raise ScanError(
+                f"Expected one slice, received a {name} of several pictures; send one at a time."
+            )
+        picture.load()
+        orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
+        return _grey_or_rgb(picture), EXIF_TRANSPOSE.get(orientation)
+    except ScanError:
+        raise
+    # Pillow's decoders raise nearly every exception type on damaged bytes, struct.error,
+    # SyntaxError and MemoryError among them, with texts that may quote the file.
+    except Exception:
+        raise ScanError(
+            f"Expected a whole {name} picture, received {len(data)} bytes of one that is damaged, "
+            "cut short or of a rare kind; send it again or export it as PNG."
+        ) from None
+
+
+def _silence_metadata_warnings() -> None:
+    """Keep Pillow's complaints about malformed metadata off the caller's standard error.
+
+    A filter is added and stays, because `warnings.catch_warnings` saves and restores a list
+    that all threads share.
+    """
+    for module in ("PIL.TiffImagePlugin", "PIL.PngImagePlugin"):
+        if not any(entry[0] == "ignore" and entry[3] == module for entry in warnings.filters):
+            warnings.filterwarnings("ignore", category=UserWarning, module=module)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Return width and height from a WebP header (RFC 9649, section 2)."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return (
+            int.from_bytes(data[24:27], "little") + 1,
+            int.from_bytes(data[27:30], "little") + 1,
+        )
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = data[26:28], data[28:30]
+    return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
+
+
+def _grey_or_rgb(picture: Image.Image) -> Image.Image:
+    """Convert a decoded picture of any mode to "L" or "RGB"."""
+    if picture.mode in ("L", "RGB"):
+        if "transparency" not in picture.info:
+            return picture
+        picture = picture.convert("RGBA")
+    if picture.mode == "1":
+        return picture.convert("L")
+    if picture.mode.startswith(("I", "F")):
+        return Image.fromarray(_to_8_bit(np.asarray(picture)))
+    if picture.mode in ("P", "PA", "LA", "La", "RGBa"):
+        picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
+    if picture.mode in ("RGBA", "LA"):
+        return _on_black(picture)
+    return picture.convert("RGB")
+
+
+def _on_black(picture: Image.Image) -> Image.Image:
+    """Lay an "RGBA" or "LA" picture on black."""
+    opaque = picture.convert(picture.mode.removesuffix("A"))
+    alpha = picture.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return opaque
+    return Image.composite(opaque, Image.new(opaque.mode, opaque.size), alpha)
+
+
+def _to_8_bit(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Scale grey levels of any depth to uint8 0-255; see the module's docstring."""
+    values = levels.astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ScanError(
+            "Expected grey levels, received a picture without one finite number; export it again."
+        )
+    low, high = float(values[finite].min()), float(values[finite].max())
+    if low >= 0:
+        low = 0.0
+        whole = np.issubdtype(levels.dtype, np.integer)
+        depths = (255.0, 4095.0, 65535.0) if whole else (1.0, 255.0, 4095.0, 65535.0)
+        high = next((depth for depth in depths if high <= depth), high)
+    values = np.where(finite, values, low)
+    scaled = (values - low) * (255.0 / max(high - low, 1e-6)) + 0.5
+    result: NDArray[np.uint8] = scaled.clip(0, 255).astype(np.uint8)
+    return result

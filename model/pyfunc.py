@@ -1,0 +1,42 @@
+"""The MLflow pyfunc. MLflow stores this file and runs it when the model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from model.scorer import Scorer
+
+
+class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
+    """A DataFrame with the column `image` in, a DataFrame with a row per scan out."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the network, once per process."""
+        self._scorer = Scorer(Path(context.artifacts["network"]))
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Score scans.
+
+        Args:
+            context: MLflow's, unused after loading.
+            model_input: column `image`: a file's bytes, or base64 text of them.
+            params: `threshold` (0-1) overrides the model's own; below 0 keeps it.
+
+        Returns:
+            One row per input row, in order: `label`, `probability`, `p_<class>` for each class,
+            `error`. The columns are objects, so that what is missing is None, never NaN.
+        """
+        threshold = (params or {}).get("threshold", -1.0)
+        rows = self._scorer.rows(
+            list(model_input["image"]), threshold=threshold if threshold >= 0 else None
+        )
+        return pd.DataFrame(rows, columns=self._scorer.columns, dtype=object)
+
+
+mlflow.models.set_model(ChestCT())

