@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
+from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from model.images import decode_scan
 
 NEIGHBOURS = 5
 
@@ -23,11 +23,10 @@ def majority_baseline(train_labels: Sequence[str], n_test: int) -> list[str]:
     return [label] * n_test
 
 
-def brightness_features(image: bytes) -> npt.NDArray[np.float64]:
-    """Return mean and standard deviation of an image's grey levels, shape (2,), 0-255."""
-    with Image.open(io.BytesIO(image)) as opened:
-        grey = np.asarray(opened.convert("RGB").convert("L"), dtype=np.float64)
-    return np.array([grey.mean(), grey.std()])
+def brightness_features(image: bytes) -> NDArray[np.float64]:
+    """Return mean and standard deviation of a scan's grey levels, shape (2,), 0-255."""
+    pixels = decode_scan(image).astype(np.float64)
+    return np.array([pixels.mean(), pixels.std()])
 
 
 def brightness_baseline(

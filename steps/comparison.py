@@ -11,6 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from model.decision import healthy_index
+from scans import manifest
+from scans.errors import SourceError
+
 TEST = "test"
 
 
@@ -60,8 +64,8 @@ def scans_unseen_by(incumbent: Sequence[Scan], candidate: Sequence[Scan]) -> lis
     near-duplicate that neither manifest's groups tie to them cannot be recognised.
     """
     neighbours: defaultdict[str, set[str]] = defaultdict(set)  # scan → its groups, and back
-    for origin, manifest in (("incumbent", incumbent), ("candidate", candidate)):
-        for scan in manifest:
+    for origin, scans in (("incumbent", incumbent), ("candidate", candidate)):
+        for scan in scans:
             group = f"{origin} group {scan.group}"
             neighbours[scan.sha256].add(group)
             neighbours[group].add(scan.sha256)
@@ -84,14 +88,12 @@ def scan_files(scans: Sequence[Scan], data: Path) -> list[Path]:
     Raises:
         MissingScansError: no manifest there, or scans that it does not have.
     """
-    manifest = data / "manifest.csv"
-    if not manifest.is_file():
+    try:
+        path_of = {row.sha256: data / row.path for row in manifest.read_manifest(data)}
+    except SourceError as error:
         raise MissingScansError(
-            f"the scans are needed and {manifest} does not exist: run the data_ingestion stage "
-            "(or dvc pull), or name another folder with --data"
-        )
-    with manifest.open(newline="", encoding="utf-8") as file:
-        path_of = {row["sha256"]: data / row["path"] for row in csv.DictReader(file)}
+            f"the scans are needed on this machine: {error} Or name another folder with --data"
+        ) from error
     files = [path_of.get(scan.sha256) for scan in scans]
     found = [
         file
@@ -120,22 +122,22 @@ def balanced_accuracy(labels: Sequence[str], predicted: Sequence[str | None]) ->
     return float(np.mean(list(recalls(labels, predicted).values())))
 
 
-def sensitivity(
-    labels: Sequence[str], predicted: Sequence[str | None], negative_class: str
-) -> float:
+def sensitivity(labels: Sequence[str], predicted: Sequence[str | None]) -> float:
     """Return the share of diseased scans that are called diseased, 0-1.
 
-    Diseased is every label but `negative_class`. Where no scan has that label, or all have, there
-    is no such division, and the lowest recall of a class is returned.
+    Diseased is every label but `normal`. Where there is no such class, or no other, the lowest
+    recall of a class is returned.
     """
-    diseased = [
-        answer
-        for label, answer in zip(labels, predicted, strict=True)
-        if label != negative_class
-    ]
-    if not diseased or len(diseased) == len(labels):
+    names = sorted(set(labels))
+    healthy = healthy_index(names)
+    if healthy is None or len(names) == 1:
         return min(recalls(labels, predicted).values())
-    return float(np.mean([answer not in (None, negative_class) for answer in diseased]))
+    called = [
+        answer not in (None, names[healthy])
+        for label, answer in zip(labels, predicted, strict=True)
+        if label != names[healthy]
+    ]
+    return float(np.mean(called))
 
 
 def paired_bootstrap(

@@ -13,7 +13,8 @@ from mlflow.models import Model
 from steps.comparison import read_manifest
 from steps.gates import Gate, StoredModel
 from steps.register import MANIFEST_ARTIFACT
-from steps.registry import Registry, RegistryError, Version, sentence
+from steps.registry import Registry, Version
+from steps.registry_errors import RegistryError, sentence
 
 TAG_LENGTH = 400  # characters of a gate's sentence that are kept in tags
 

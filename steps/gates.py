@@ -99,7 +99,9 @@ def _answers_its_example(answers: Answers, metadata: Mapping[str, Any]) -> Gate:
     for row in answers.example:
         complaint = invalid_row(row, metadata.get("classes"))
         if complaint:
-            return Gate("loads", False, f"its answer to its own input example is wrong: {complaint}")
+            return Gate(
+                "loads", False, f"its answer to its own input example is wrong: {complaint}"
+            )
     first = answers.example[0]
     return Gate(
         "loads",

@@ -9,7 +9,8 @@ import uuid
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 
-from steps.registry import RegistryError, Snapshot
+from steps.registry import Snapshot
+from steps.registry_errors import RegistryError
 
 CLAIM = "promotion."  # tag of the registered model for a move that has begun: CLAIM + its id
 HISTORY = "history."  # tag of the registered model for a move that was made: HISTORY + time + id

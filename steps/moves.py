@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from mlflow.exceptions import MlflowException
 
 from steps.history import Move, claims, next_time
-from steps.registry import Registry, RegistryError, Snapshot, sentence
+from steps.registry import Registry, Snapshot
+from steps.registry_errors import RegistryError, sentence
 
 ALIAS_OF_STAGE = {"Staging": "challenger", "Production": "champion"}
 PATIENCE_S = 60.0  # longest wait for somebody else's move; one takes a second or two
 SETTLE_ROUNDS = 10
 
 
-class Busy(RegistryError):
+class BusyError(RegistryError):
     """Another promotion holds the registry or has changed it; nothing was moved."""
 
 
-class HalfDone(RegistryError):
+class HalfDoneError(RegistryError):
     """A move began and could not be finished; the next command sees to it."""
 
 
@@ -33,8 +34,8 @@ def make_move(registry: Registry, move: Move, patience_s: float = PATIENCE_S) ->
         The move as it was recorded.
 
     Raises:
-        Busy: another promotion is at work, or the registry is not what `move` assumes.
-        HalfDone: the registry failed on the way.
+        BusyError: another promotion is at work, or the registry is not what `move` assumes.
+        HalfDoneError: the registry failed on the way.
     """
     with claim(registry, move, patience_s) as claimed:
         snapshot = registry.read()
@@ -42,18 +43,20 @@ def make_move(registry: Registry, move: Move, patience_s: float = PATIENCE_S) ->
         holders = snapshot.in_stage(move.to) if move.to in ALIAS_OF_STAGE else []
         expected = [] if move.replaced is None else [move.replaced]
         if version is None or version.stage != move.source or holders != expected:
-            raise Busy(
+            raise BusyError(
                 f"The registry changed while version {move.version} was being checked, so nothing "
                 "was moved; look at --history and run the command again."
             )
         if claimed.claim_key not in snapshot.tags:
-            raise Busy("This promotion waited so long that another one took its place; run it again.")
+            raise BusyError(
+                "This promotion waited so long that another one took its place; run it again."
+            )
         try:
             registry.set_stage(move.version, move.to)
             settle(registry)
             registry.set_tag(claimed.history_key, claimed.to_json())
         except MlflowException as error:
-            raise HalfDone(
+            raise HalfDoneError(
                 f"The move of version {move.version} to {move.to} was interrupted, and the next "
                 "command finishes or forgets it (python -m steps.promote --repair): "
                 + sentence(error, registry.name)
@@ -71,7 +74,7 @@ def claim(registry: Registry, move: Move, patience_s: float = PATIENCE_S) -> Ite
     (docs/adr/0041-promotion-claims.md).
 
     Raises:
-        Busy: another promotion still held the registry after `patience_s`.
+        BusyError: another promotion still held the registry after `patience_s`.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -85,13 +88,13 @@ def claim(registry: Registry, move: Move, patience_s: float = PATIENCE_S) -> Ite
             time.sleep(random.uniform(0.1, 0.6))  # noqa: S311 - so that two do not keep in step
             rivals = [other for other in claims(registry.read()) if other.id != move.id]
         if rivals:
-            raise Busy(
+            raise BusyError(
                 f"{rivals[0].who} on {rivals[0].host} is moving version {rivals[0].version} to "
                 f"{rivals[0].to} at this moment, so nothing was moved; run the command again."
             )
     try:
         yield claimed
-    except Busy:
+    except BusyError:
         registry.drop_tag(claimed.claim_key)
         raise
     registry.drop_tag(claimed.claim_key)

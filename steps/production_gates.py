@@ -28,7 +28,6 @@ class Limits:
     confidence: float
     bootstrap_replicates: int
     min_test_scans: int
-    negative_class: str
     seed: int
 
 
@@ -111,10 +110,7 @@ def _sensitivity_gate(
     scans: Sequence[Scan], predictions: Mapping[str, list[str | None]], limits: Limits, on: str
 ) -> Gate:
     labels = [scan.label for scan in scans]
-    new, old = (
-        sensitivity(labels, predictions[role], limits.negative_class)
-        for role in ("candidate", "incumbent")
-    )
+    new, old = (sensitivity(labels, predictions[role]) for role in ("candidate", "incumbent"))
     margin = limits.sensitivity_margin
     return Gate(
         "sensitivity",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from steps.history import Move, claims, history
-from steps.moves import PATIENCE_S, Busy, claim, disagreements, settle
+from steps.moves import PATIENCE_S, BusyError, claim, disagreements, settle
 from steps.registry import Registry, Snapshot
 
 POLL_S = 0.5
@@ -96,7 +96,7 @@ def _bring_in_step(
             done = settle(registry)
             if done:
                 registry.set_tag(claimed.history_key, claimed.to_json())
-    except Busy:
+    except BusyError:
         return False
     for phrase in done:
         say(f"Repaired: {phrase}; they agree now.")

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from steps.registry import RegistryError
+from steps.registry_errors import RegistryError
 
 CONTENT_DIGEST = "content_digest"
 MODEL_ARTIFACT = "registered_model"  # folder of the run's artefacts that holds the pyfunc

@@ -1,34 +1,22 @@
-"""The model registry as promotion sees it: one registered model, its versions, stages and aliases."""
+"""One registered model as promotion sees it: its versions, stages, aliases and tags."""
 
 from __future__ import annotations
 
-import getpass
-import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import mlflow
-import requests
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.utils.credentials import read_mlflow_creds
 
-PROBE_TIMEOUT_S = 10
+from steps.registry_errors import RegistryError, no_versions
+from steps.tracking import check_tracking_server
+
 PAGE = 1000  # versions asked for in one request
-
-AUTHENTICATION_CODES = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
-UNREACHABLE = ("Connection refused", "Max retries exceeded", "timed out", "NameResolution",
-               "Connection aborted", "RemoteDisconnected", "Connection reset")  # fmt: skip
-
-
-class RegistryError(ValueError):
-    """The registry cannot be used as asked; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +50,14 @@ class Registry:
         self.name = name
         self.client = MlflowClient()
 
+    def check_permission(self) -> None:
+        """Fail now if the caller may not move versions, rather than half-way.
+
+        Removing an alias needs the most (MANAGE, on a server with basic auth), and removing one
+        that does not exist changes nothing.
+        """
+        self.drop_alias("no-such-alias")
+
     def read(self) -> Snapshot:
         """Return the present versions, aliases and tags.
 
@@ -93,7 +89,9 @@ class Registry:
         """Move a version to `stage`; whatever was in Staging or Production there is archived."""
         with warnings.catch_warnings():
             # MLflow marks its stage API as deprecated; docs/adr/0040 says why it is used.
-            warnings.filterwarnings("ignore", r"[\s\S]*transition_model_version_stage", FutureWarning)
+            warnings.filterwarnings(
+                "ignore", r"[\s\S]*transition_model_version_stage", FutureWarning
+            )
             self.client.transition_model_version_stage(
                 self.name,
                 str(version),
@@ -140,32 +138,12 @@ def _version(found: ModelVersion) -> Version:
     )
 
 
-def no_versions(name: str) -> str:
-    """Return the sentence for a registered model that has no versions yet."""
-    return (
-        f"The registered model '{name}' has no versions at {registry_uri()}; run the evaluation "
-        "with register: true first (mlflow run . -P register=true)."
-    )
-
-
-def registry_uri() -> str:
-    """Return where the registry is, without a password that a database URI may carry."""
-    uri: str = mlflow.get_registry_uri()
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
-
-
-def person() -> str:
-    """Return who is asking: the tracking server's user, else the operating system's."""
-    name = os.environ.get("MLFLOW_TRACKING_USERNAME") or read_mlflow_creds().username
-    return name or getpass.getuser()
-
-
 def check_registry() -> None:
     """Find out quickly whether the registry is there, so that MLflow does not retry for minutes.
 
     Raises:
-        RegistryError: no answer from the server, or no database file.
+        RegistryError: there is no database file.
+        StageError: the server does not answer or refuses the credentials.
     """
     uri: str = mlflow.get_registry_uri()
     if uri.startswith("sqlite:///") and not Path(unquote(uri.removeprefix("sqlite:///"))).exists():
@@ -173,47 +151,4 @@ def check_registry() -> None:
             f"There is no registry at {uri}; run the evaluation with register: true first, or set "
             "MLFLOW_TRACKING_URI to the server that has one."
         )
-    if not uri.startswith(("http://", "https://")):
-        return
-    insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
-    try:
-        requests.get(f"{uri.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S, verify=not insecure)
-    except requests.RequestException as error:
-        raise RegistryError(_unreachable()) from error
-
-
-def _unreachable() -> str:
-    return (
-        f"The MLflow server at {registry_uri()} does not answer; check MLFLOW_TRACKING_URI, the "
-        "network and that the server runs, then run the same command again."
-    )
-
-
-@contextmanager
-def registry_errors(name: str) -> Iterator[None]:
-    """Turn what MLflow raises inside the block into a RegistryError of one sentence."""
-    try:
-        yield
-    except MlflowException as error:
-        raise RegistryError(sentence(error, name)) from error
-    except requests.RequestException as error:
-        raise RegistryError(_unreachable()) from error
-
-
-def sentence(error: MlflowException, name: str) -> str:
-    """Return what went wrong and what to do, in one sentence."""
-    code, text = str(error.error_code), str(error)
-    if code in AUTHENTICATION_CODES or "error code 401" in text:
-        return (
-            f"The MLflow server at {registry_uri()} refused user '{person()}'; check "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-        )
-    if code == "PERMISSION_DENIED" or "error code 403" in text:
-        return (
-            f"User '{person()}' may not do this at {registry_uri()}; promotion needs MANAGE on the "
-            f"registered model '{name}' and EDIT on the experiments of its runs (docs/registry.md)."
-        )
-    if any(sign in text for sign in UNREACHABLE):
-        return _unreachable()
-    first_line: Any = next(iter(text.splitlines()), code)
-    return f"MLflow at {registry_uri()} answered: {str(first_line)[:300]}"
+    check_tracking_server()

@@ -51,7 +51,14 @@ def score(model_folder: Path, scans: Sequence[Path]) -> Answers:
     with tempfile.TemporaryDirectory() as folder:
         request, answer = Path(folder, "request.json"), Path(folder, "answer.json")
         request.write_text(json.dumps([str(scan.resolve()) for scan in scans]))
-        command = [sys.executable, "-P", __file__, str(model_folder.resolve()), request, answer]
+        command = [
+            sys.executable,
+            "-P",
+            __file__,
+            str(model_folder.resolve()),
+            str(request),
+            str(answer),
+        ]
         try:
             done = subprocess.run(
                 command, cwd=folder, env=environment, capture_output=True, text=True,
@@ -82,9 +89,10 @@ def main(model_folder: str, request: str, answer: str) -> None:
     import pandas as pd
 
     model = mlflow.pyfunc.load_model(model_folder)
-    example = model.input_example
+    example = model.metadata.load_input_example(model_folder)
+    params = model.metadata.load_input_example_params(model_folder)
     answers: dict[str, Any] = {
-        "example": None if example is None else _records(model.predict(example)),
+        "example": None if example is None else _records(model.predict(example, params=params)),
         "rows": [],
     }
     scans = json.loads(Path(request).read_text())
