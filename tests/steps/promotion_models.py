@@ -1,4 +1,4 @@
-"""Small scans whose class shows in their texture only, and small pyfuncs that are more or less good.
+"""Small scans whose class shows in their texture only, and pyfuncs that are more or less good.
 
 Both classes have the same grey levels, so that neither the majority nor brightness finds them. The
 rows, the metadata, the input example and the `model` package inside are like the real pyfunc's.
