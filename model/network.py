@@ -51,13 +51,12 @@ def build_base(tensors: list[Tensor] | None, image_size_px: int, seed: int = 0) 
     return base
 
 
-def build_head(feature_count: int, class_count: int, seed: int) -> Any:
+def build_head(feature_count: int, class_count: int) -> Any:
     """Build the new head: one dense layer from features to a logit per class.
 
     Args:
         feature_count: length of a feature vector (see features.py).
         class_count: number of classes, at least 2.
-        seed: of the initial kernel.
 
     Returns:
         A keras.Model: `float32` (n, feature_count) to logits (n, class_count).
@@ -65,8 +64,8 @@ def build_head(feature_count: int, class_count: int, seed: int) -> Any:
     import keras
 
     features = keras.Input((feature_count,), dtype="float32", name="features")
-    start = keras.initializers.GlorotUniform(seed=seed)
-    logits = keras.layers.Dense(class_count, kernel_initializer=start, name="logits")(features)
+    # One layer with a convex loss ends up in the same place from anywhere; zeros draw nothing.
+    logits = keras.layers.Dense(class_count, kernel_initializer="zeros", name="logits")(features)
     return keras.Model(features, logits, name="head")
 
 
@@ -82,11 +81,27 @@ def with_head(base: Any, head: Head) -> Any:
     """
     import keras
 
-    vectors = keras.layers.GlobalAveragePooling2D(name="features")(base.output)
+    vectors = pooled_features(base.output)
     dense = keras.layers.Dense(len(head.bias), activation="softmax", name="probabilities")
     network = keras.Model(base.input, dense(vectors), name="chest_ct")
     dense.set_weights([head.kernel, head.bias])
     return network
+
+
+def pooled_features(maps: Any) -> Any:
+    """Build what features.feature_vectors computes as Keras layers.
+
+    Args:
+        maps: a Keras tensor (n, height, width, channels), never negative.
+
+    Returns:
+        A Keras tensor (n, channels).
+    """
+    import keras
+
+    # The root's slope is endless at 0, where fine-tuning would divide by it.
+    root = keras.ops.sqrt(keras.ops.maximum(maps, 1e-12))
+    return keras.layers.GlobalAveragePooling2D(name="features")(root)
 
 
 def split_at(base: Any, trainable_blocks: int) -> tuple[Any, Any]:

@@ -68,7 +68,7 @@ def metadata(network: Path, card: artefact.Card) -> dict[str, Any]:
     """Return what the MLmodel file tells about the model."""
     return {
         "classes": list(card.classes),
-        "image_size_px": card.image_size_px,
+        "image_size_px": card.preprocessing.image_size_px,
         "precision": card.precision,
         "data_digest": card.data_digest,
         "phantom": card.phantom,

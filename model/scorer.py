@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from model import artefact, decision
 from model.features import feature_vectors
-from model.images import ScanError, decode_scan, scan_bytes
+from model.images import ScanError, scan_bytes
+from model.preprocessing import scan_pixels
 from model.runtime import Runtime
 
 BATCH = 16  # scans that go through the network together: about the fastest, 2.4 MB of pixels
@@ -79,11 +80,7 @@ class Scorer:
 
     def _decode(self, image: object) -> Pixels | ScanError:
         try:
-            return decode_scan(
-                scan_bytes(image),
-                self.card.image_size_px,
-                contrast_cutoff_percent=self.card.contrast_cutoff_percent,
-            )
+            return scan_pixels(scan_bytes(image), self.card.preprocessing)
         except ScanError as error:
             return error
 

@@ -23,7 +23,7 @@ class ManifestRow:
     label: str
     sha256: str
     copies: int  # files with these bytes in the source, at least 1
-    group: int  # near-duplicates share it; never in two splits
+    group: str  # near-duplicates share it; never in two splits
     split: str  # train, validation or test
     width: int  # px
     height: int  # px
@@ -32,7 +32,7 @@ class ManifestRow:
 
 
 COLUMNS = [field.name for field in dataclasses.fields(ManifestRow)]
-_WHOLE_NUMBERS = ("copies", "group", "width", "height")
+_WHOLE_NUMBERS = ("copies", "width", "height")
 
 
 def write_manifest(rows: Iterable[ManifestRow], folder: Path) -> None:
@@ -59,13 +59,13 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
                 f"Expected {path} to start with the columns {', '.join(COLUMNS)}; received "
                 f"{', '.join(reader.fieldnames or [])}. Run data_ingestion again."
             )
-        return [
-            ManifestRow(
-                **{name: int(row[name]) if name in _WHOLE_NUMBERS else row[name]
-                   for name in COLUMNS}
-            )  # fmt: skip
-            for row in reader
-        ]
+        return [_row(fields) for fields in reader]
+
+
+def _row(fields: dict[str, str]) -> ManifestRow:
+    whole = {name: int(fields[name]) for name in _WHOLE_NUMBERS}
+    text = {name: fields[name] for name in COLUMNS if name not in whole}
+    return ManifestRow(**text, **whole)  # type: ignore[arg-type]  # both cover their fields
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.network import Precision
+from model.preprocessing import Preprocessing
 from steps.errors import StageError
 
 
@@ -18,8 +19,8 @@ class Base:
     folder: Path
     classes: tuple[str, ...]
     precision: Precision
-    image_size_px: int
-    contrast_cutoff_percent: float | None
+    preprocessing: Preprocessing
+    calibration_images: int
     weights_sha256: str
 
     @property
@@ -51,7 +52,7 @@ def read_base(folder: Path) -> Base:
         folder=folder,
         classes=tuple(made["classes"]),
         precision=made["precision"],
-        image_size_px=made["image_size_px"],
-        contrast_cutoff_percent=made["contrast_cutoff_percent"],
+        preprocessing=Preprocessing(**made["preprocessing"]),
+        calibration_images=made["calibration_images"],
         weights_sha256=made["weights_sha256"],
     )

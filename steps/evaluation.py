@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model.artefact import Card
-from model.images import decode_scan
+from model.preprocessing import scan_pixels
 from scans.manifest import ManifestRow, read_manifest
 from steps.errors import StageError, one_sentence_errors
 from steps.evaluation_plots import write_plots
@@ -80,10 +80,7 @@ def predict_scans(model: Any, data: Path, rows: Sequence[ManifestRow]) -> pd.Dat
         images = pd.DataFrame({"image": [(data / row.path).read_bytes() for row in some]})
         parts.append(model.predict(images))
     known = pd.DataFrame(
-        [
-            {"path": r.path, "sha256": r.sha256, "group": r.group, "actual": r.label}
-            for r in rows
-        ]
+        [{"path": r.path, "sha256": r.sha256, "group": r.group, "actual": r.label} for r in rows]
     )
     return pd.concat([known, pd.concat(parts, ignore_index=True)], axis=1)
 
@@ -95,14 +92,7 @@ def keras_probabilities(
     import keras
 
     network = keras.models.load_model(trained / "model.keras")
-    pixels = (
-        decode_scan(
-            (data / row.path).read_bytes(),
-            card.image_size_px,
-            contrast_cutoff_percent=card.contrast_cutoff_percent,
-        )
-        for row in rows
-    )
+    pixels = (scan_pixels((data / row.path).read_bytes(), card.preprocessing) for row in rows)
     p = [np.asarray(network(scan[np.newaxis]))[0] for scan in pixels]
     return np.array(p, dtype=np.float64)
 
@@ -143,6 +133,31 @@ def flat_metrics(result: dict[str, Any], prefix: str = "") -> dict[str, float]:
     return flat
 
 
+def headline(scores_path: Path) -> str:
+    """Return the scores that a person reads first, as lines of text."""
+    result = json.loads(scores_path.read_text(encoding="utf-8"))
+    low, high = result["accuracy_ci95"]
+    lines = [
+        f"accuracy          {result['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}, "
+        f"n = {result['n']})",
+        f"balanced accuracy {result['balanced_accuracy']:.3f}",
+        f"loss              {result['loss']:.3f}",
+    ]
+    for name in ("sensitivity", "specificity"):
+        if result[name] is not None and result[name]["n"]:
+            low, high = result[name]["ci95"]
+            lines.append(
+                f"{name:<17} {result[name]['value']:.3f}  (95 % interval {low:.3f} to {high:.3f}, "
+                f"n = {result[name]['n']})"
+            )
+    if result["roc_auc"] is not None:
+        lines.append(f"ROC AUC           {result['roc_auc']:.3f}")
+    if result["phantom"]:
+        lines.append("Synthetic phantoms: these scores say that the pipeline works, nothing more.")
+    lines.append("Research software, not a medical device.")
+    return "\n".join(lines)
+
+
 @click.command(help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
 @click.option("--trained", type=click.Path(path_type=Path), default=Path("artifacts/training"))
@@ -166,7 +181,7 @@ def main(
         mlflow.set_tag("phantom", result["phantom"])
         mlflow.log_artifact(str(scores_path))
         mlflow.log_artifacts(str(output), "evaluation")
-    click.echo(scores_path.read_text(encoding="utf-8"), nl=False)
+    click.echo(headline(scores_path))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.features import feature_vectors
-from model.images import decode_scan
+from model.images import decode_grey
 from model.runtime import Runtime
 from scans.manifest import ManifestRow
-from steps.augmentation import Augmentation, augmented_views
+from steps.augmentation import Augmentation, Donors, scan_and_views
 from steps.base import Base
 
 FEATURES = "features.npz"
@@ -32,20 +32,25 @@ class FeatureSet:
 
 
 def views_of_scan(
-    data: Path, row: ManifestRow, base: Base, settings: Augmentation, seed: int
+    data: Path, row: ManifestRow, base: Base, settings: Augmentation, donors: Donors, seed: int
 ) -> NDArray[np.uint8]:
-    """Decode a scan and draw its views; they depend on the scan's bytes and `seed` alone.
+    """Decode a scan and draw its views; they do not depend on the order of the scans.
 
     Returns:
         RGB (1 + settings.views, side, side, 3): the scan itself first.
     """
-    pixels = decode_scan(
-        (data / row.path).read_bytes(),
-        base.image_size_px,
-        contrast_cutoff_percent=base.contrast_cutoff_percent,
-    )
     rng = np.random.default_rng([seed, int(row.sha256[:15], 16)])
-    return np.concatenate([pixels[np.newaxis], augmented_views(pixels, settings, rng)])
+    grey = decode_grey((data / row.path).read_bytes())
+    return scan_and_views(grey, base.preprocessing, settings, donors, rng)
+
+
+def training_donors(data: Path, rows: Sequence[ManifestRow]) -> Donors:
+    """Read the grey-level distributions of the training scans among `rows`."""
+    return Donors(
+        (row.label, decode_grey((data / row.path).read_bytes()))
+        for row in rows
+        if row.split == "train"
+    )
 
 
 def scan_features(
@@ -60,20 +65,21 @@ def scan_features(
 
     Args:
         data: folder of the manifest.
-        rows: the scans.
+        rows: the scans; the training scans among them lend their tones to the views.
         base: the prepared base.
         settings: the views.
         seed: of the views.
         cache: a file that `write_features` wrote; what it holds for the same base, settings and
             seed is not computed again.
     """
-    key = _key(base, settings, seed)
+    key = _key(base, settings, seed, rows)
     known = _read_known(cache, key) if cache else {}
     missing = [row for row in rows if row.sha256 not in known]
     if missing:
         runtime = Runtime(base.network, base.precision)
+        donors = training_donors(data, rows)
         for row in tqdm(missing, desc="features", unit="scan", mininterval=1):
-            views = views_of_scan(data, row, base, settings, seed)
+            views = views_of_scan(data, row, base, settings, donors, seed)
             known[row.sha256] = feature_vectors(np.concatenate(list(_maps(runtime, views))))
     order = tuple(row.sha256 for row in rows)
     return FeatureSet(order, np.stack([known[sha256] for sha256 in order]), key)
@@ -113,15 +119,15 @@ def _read_known(cache: Path, key: str) -> dict[str, NDArray[np.float32]]:
     return dict(zip(earlier.sha256, earlier.vectors, strict=True))
 
 
-def _key(base: Base, settings: Augmentation, seed: int) -> str:
+def _key(base: Base, settings: Augmentation, seed: int, rows: Sequence[ManifestRow]) -> str:
     weights = base.network.with_suffix(".bin").read_bytes()
     parts = {
         "graph": hashlib.sha256(base.network.read_bytes()).hexdigest(),
         "weights": hashlib.sha256(weights).hexdigest(),
         "precision": base.precision,
-        "image_size_px": base.image_size_px,
-        "contrast_cutoff_percent": base.contrast_cutoff_percent,
+        "preprocessing": dataclasses.asdict(base.preprocessing),
         "augmentation": dataclasses.asdict(settings),
         "seed": seed,
+        "donors": sorted(row.sha256 for row in rows if row.split == "train"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

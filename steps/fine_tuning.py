@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.network import export, split_at
+from model.network import export, pooled_features, split_at
 from model.runtime import Runtime
 from scans.manifest import ManifestRow
 from steps.augmentation import Augmentation
 from steps.base import Base
-from steps.features import views_of_scan
+from steps.features import training_donors, views_of_scan
 from steps.head import class_weights
 from steps.tracking import say
 
@@ -64,8 +64,7 @@ def fine_tune(
     lower, upper = split_at(keras_base, settings.blocks)
     maps, labels = _boundary_maps(lower, data, rows, base, views, seed)
     upper.trainable = True
-    pooled = keras.layers.GlobalAveragePooling2D()(upper.output)
-    network = keras.Model(upper.input, keras_head(pooled))
+    network = keras.Model(upper.input, keras_head(pooled_features(upper.output)))
     network.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -98,8 +97,9 @@ def _boundary_maps(
         path = Path(scratch) / "frozen_blocks.xml"
         export(lower, path, "f32")
         runtime = Runtime(path, "f32")
+        donors = training_donors(data, rows)
         maps = [
-            runtime(views_of_scan(data, row, base, views, seed)).astype(np.float16)
+            runtime(views_of_scan(data, row, base, views, donors, seed)).astype(np.float16)
             for row in tqdm(rows, desc="frozen blocks", unit="scan", mininterval=1)
         ]
     labels = [base.classes.index(row.label) for row in rows for _ in range(1 + views.views)]

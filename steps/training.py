@@ -59,7 +59,6 @@ def training(
     head_settings: HeadSettings,
     augmentation: Augmentation,
     fine_tuning: FineTuning,
-    calibration_images: int,
     seed: int,
 ) -> Trained:
     """Train the head, or the last blocks and the head, and save the model.
@@ -72,7 +71,6 @@ def training(
         head_settings: of the head's training.
         augmentation: the views of every scan.
         fine_tuning: of the last blocks.
-        calibration_images: training scans for int8, when fine-tuning makes a new network.
         seed: of views, batches and dropout. One seed gives one model.
 
     Raises:
@@ -89,7 +87,7 @@ def training(
         if fine_tuning.blocks:
             base = _fine_tuned_base(
                 base, keras_base, keras_head, data, rows, network, augmentation, fine_tuning,
-                head_settings.batch_size, calibration_images, seed,
+                head_settings.batch_size, seed,
             )  # fmt: skip
         features = scan_features(data, rows, base, augmentation, seed, cache=output)
         write_features(features, folder)
@@ -100,11 +98,10 @@ def training(
         )
         card = Card(
             classes=base.classes,
-            image_size_px=base.image_size_px,
+            preprocessing=base.preprocessing,
             precision=base.precision,
             data_digest=summary["data_digest"],
             phantom=summary["phantom"],
-            contrast_cutoff_percent=base.contrast_cutoff_percent,
         )
         _save(folder, network, base, head, card, with_head(keras_base, head))
         _write_history(history, folder)
@@ -132,7 +129,6 @@ def _fine_tuned_base(
     augmentation: Augmentation,
     settings: FineTuning,
     batch_size: int,
-    calibration_images: int,
     seed: int,
 ) -> Base:
     """Fine-tune, then export and quantise the changed network as prepare_base_model did."""
@@ -140,9 +136,7 @@ def _fine_tuned_base(
     fine_tune(
         keras_base, keras_head, data, training_rows, base, augmentation, settings, batch_size, seed
     )
-    scans = calibration_scans(
-        data, calibration_images, base.image_size_px, base.contrast_cutoff_percent, seed
-    )
+    scans = calibration_scans(data, base.calibration_images, base.preprocessing, seed)
     export(keras_base, network / "base.xml", base.precision, scans)
     return dataclasses.replace(base, folder=network)
 
@@ -191,25 +185,25 @@ def _write_history(history: list[dict[str, float]], folder: Path) -> None:
     "--prepared", type=click.Path(path_type=Path), default=Path("artifacts/prepare_base_model")
 )
 @click.option("--output", type=click.Path(path_type=Path), default=Path("artifacts/training"))
-@click.option("--epochs", type=click.IntRange(1), default=100)
-@click.option("--batch-size", type=click.IntRange(1), default=16)
+@click.option("--epochs", type=click.IntRange(1), default=200)
+@click.option("--batch-size", type=click.IntRange(1), default=64)
 @click.option("--steps-per-epoch", type=click.IntRange(0), default=0, help="0: every batch.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.001)
-@click.option("--weight-decay", type=click.FloatRange(0), default=0.01)
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.5)
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.01)
+@click.option("--l2", type=click.FloatRange(0), default=0.1, help="On the kernel.")
+@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
 @click.option("--balanced-classes", type=bool, default=True)
-@click.option("--patience", type=click.IntRange(1), default=10)
-@click.option("--views", type=click.IntRange(0), default=4, help="Augmented views of each scan.")
-@click.option("--flip", type=bool, default=True, help="Mirror left and right.")
-@click.option("--rotation-deg", type=click.FloatRange(0, 180), default=10.0)
-@click.option("--shift", type=click.FloatRange(0, 1), default=0.05, help="Of the side.")
-@click.option("--zoom", type=click.FloatRange(0, 0.9), default=0.1)
-@click.option("--brightness", type=click.FloatRange(0, 1), default=0.2)
-@click.option("--contrast", type=click.FloatRange(0, 1), default=0.2)
+@click.option("--patience", type=click.IntRange(1), default=50)
+@click.option("--views", type=click.IntRange(0), default=1, help="Augmented views of each scan.")
+@click.option("--flip", type=bool, default=False, help="Mirror left and right.")
+@click.option("--rotation-deg", type=click.FloatRange(0, 180), default=0.0)
+@click.option("--shift", type=click.FloatRange(0, 1), default=0.0, help="Of the side.")
+@click.option("--zoom", type=click.FloatRange(0, 0.9), default=0.0)
+@click.option("--histogram-match", type=click.FloatRange(0, 1), default=1.0)
+@click.option("--brightness", type=click.FloatRange(0, 1), default=0.0)
+@click.option("--contrast", type=click.FloatRange(0, 1), default=0.0)
 @click.option("--fine-tune-blocks", type=click.IntRange(0, 5), default=0)
 @click.option("--fine-tune-epochs", type=click.IntRange(1), default=5)
 @click.option("--fine-tune-learning-rate", type=click.FloatRange(0, min_open=True), default=1e-5)
-@click.option("--calibration-images", type=click.IntRange(1), default=96)
 @click.option("--seed", type=int, default=0)
 @one_sentence_errors
 def main(data: Path, prepared: Path, output: Path, **options: Any) -> None:
@@ -226,7 +220,6 @@ def main(data: Path, prepared: Path, output: Path, **options: Any) -> None:
                 options["fine_tune_epochs"],
                 options["fine_tune_learning_rate"],
             ),
-            calibration_images=options["calibration_images"],
             seed=options["seed"],
         )
         training_log.log_outputs(result.history, output)
