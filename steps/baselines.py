@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from model.images import decode_scan
+from model.images import decode_grey
 
 NEIGHBOURS = 5
 
@@ -25,7 +25,7 @@ def majority_baseline(train_labels: Sequence[str], n_test: int) -> list[str]:
 
 def brightness_features(image: bytes) -> NDArray[np.float64]:
     """Return mean and standard deviation of a scan's grey levels, shape (2,), 0-255."""
-    pixels = decode_scan(image).astype(np.float64)
+    pixels = decode_grey(image).astype(np.float64)
     return np.array([pixels.mean(), pixels.std()])
 
 

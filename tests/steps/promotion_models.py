@@ -102,7 +102,9 @@ def write_scans(folder: Path, *, train: int = 40, test: int = 40, first_seed: in
         (folder / path).write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         rows.append(
-            ManifestRow(path, label, digest, 1, number // 2, split, SIDE_PX, SIDE_PX, "L", "PNG")
+            ManifestRow(
+                path, label, digest, 1, str(number // 2), split, SIDE_PX, SIDE_PX, "L", "PNG"
+            )
         )
     write_manifest(rows, folder)
     return folder
