@@ -40,6 +40,11 @@ class Move:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @property
+    def when_told(self) -> str:
+        """Return the time for a reader: date, time to the second, UTC."""
+        return datetime.strptime(self.when, TIME_FORMAT).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+    @property
     def claim_key(self) -> str:
         """Return the key of the tag that claims the registry for this move."""
         return f"{CLAIM}{self.id}"

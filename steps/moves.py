@@ -37,8 +37,7 @@ def make_move(registry: Registry, move: Move, patience_s: float = PATIENCE_S) ->
         BusyError: another promotion is at work, or the registry is not what `move` assumes.
         HalfDoneError: the registry failed on the way.
     """
-    with claim(registry, move, patience_s) as claimed:
-        snapshot = registry.read()
+    with claim(registry, move, patience_s) as (claimed, snapshot):
         version = snapshot.versions.get(move.version)
         holders = snapshot.in_stage(move.to) if move.to in ALIAS_OF_STAGE else []
         expected = [] if move.replaced is None else [move.replaced]
@@ -46,10 +45,6 @@ def make_move(registry: Registry, move: Move, patience_s: float = PATIENCE_S) ->
             raise BusyError(
                 f"The registry changed while version {move.version} was being checked, so nothing "
                 "was moved; look at --history and run the command again."
-            )
-        if claimed.claim_key not in snapshot.tags:
-            raise BusyError(
-                "This promotion waited so long that another one took its place; run it again."
             )
         try:
             registry.set_stage(move.version, move.to)
@@ -65,13 +60,18 @@ def make_move(registry: Registry, move: Move, patience_s: float = PATIENCE_S) ->
 
 
 @contextmanager
-def claim(registry: Registry, move: Move, patience_s: float = PATIENCE_S) -> Iterator[Move]:
+def claim(
+    registry: Registry, move: Move, patience_s: float = PATIENCE_S
+) -> Iterator[tuple[Move, Snapshot]]:
     """Hold the registry for one move; if the block dies half-way the claim stays as its trace.
 
     MLflow has no compare-and-set, so a claim is a tag of its own, written before the others' are
     read. Of two that start together at least one therefore sees the other, and whoever sees
     another claim withdraws and waits: two never hold the registry, whatever their timing
     (docs/adr/0041-promotion-claims.md).
+
+    Yields:
+        The move with its time, and the registry as it was read with the claim in place.
 
     Raises:
         BusyError: another promotion still held the registry after `patience_s`.
@@ -80,7 +80,8 @@ def claim(registry: Registry, move: Move, patience_s: float = PATIENCE_S) -> Ite
     while True:
         claimed = replace(move, when=next_time(registry.read()))
         registry.set_tag(claimed.claim_key, claimed.to_json())
-        rivals = [other for other in claims(registry.read()) if other.id != move.id]
+        snapshot = registry.read()
+        rivals = [other for other in claims(snapshot) if other.id != move.id]
         if not rivals:
             break
         registry.drop_tag(claimed.claim_key)
@@ -93,7 +94,7 @@ def claim(registry: Registry, move: Move, patience_s: float = PATIENCE_S) -> Ite
                 f"{rivals[0].to} at this moment, so nothing was moved; run the command again."
             )
     try:
-        yield claimed
+        yield claimed, snapshot
     except BusyError:
         registry.drop_tag(claimed.claim_key)
         raise

@@ -182,10 +182,9 @@ def history_lines(snapshot: Snapshot) -> list[str]:
     """Return every recorded move in lines for a reader, oldest first."""
     lines = []
     for move in history(snapshot):
-        when = datetime.strptime(move.when, TIME_FORMAT).strftime("%Y-%m-%d %H:%M:%S UTC")
         forced = ", forced" if move.forced else ""
         lines.append(
-            f"{when}  {move.who}  version {move.version}: {move.source} → {move.to}  "
+            f"{move.when_told}  {move.who}  version {move.version}: {move.source} → {move.to}  "
             f"({move.kind}{forced})"
         )
         if move.replaced is not None:

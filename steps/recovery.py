@@ -63,7 +63,9 @@ def _process_died(move: Move) -> bool:
 
 def _finish(registry: Registry, snapshot: Snapshot, move: Move) -> str:
     version = snapshot.versions.get(move.version)
-    begun = f"the move of version {move.version} to {move.to} that {move.who} began at {move.when}"
+    begun = (
+        f"the move of version {move.version} to {move.to} that {move.who} began at {move.when_told}"
+    )
     moved = version is not None and version.stage == move.to
     if moved:
         settle(registry)
@@ -92,7 +94,7 @@ def _bring_in_step(
         + "; ".join(one.why for one in disagreements(snapshot)),
     )
     try:
-        with claim(registry, repair, patience_s) as claimed:
+        with claim(registry, repair, patience_s) as (claimed, _):
             done = settle(registry)
             if done:
                 registry.set_tag(claimed.history_key, claimed.to_json())

@@ -52,6 +52,7 @@ class MlflowServer:
             f"database_uri = sqlite:///{self.folder}/auth.db\n"
             f"admin_username = {ADMIN}\nadmin_password = {ADMIN_PASSWORD}\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            "auth_cache_ttl_seconds = 60\n"
         )
         environment = os.environ | self.s3.env() | {
             "MLFLOW_AUTH_CONFIG_PATH": str(ini),
