@@ -7,7 +7,7 @@ window and noise come from one distribution for both classes; only the nodule di
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from PIL import Image
 from scipy import ndimage
 
 from scans.errors import SourceError
-from scans.phantom_anatomy import MARGIN_PX, SUPERSAMPLING, Body, Canvas, draw_body, random_body
-from scans.phantom_lungs import Nodule, draw_nodule, draw_vessels
+from scans.phantom_anatomy import Body, draw_body, random_body
+from scans.phantom_canvas import MARGIN_PX, SUPERSAMPLING, Canvas
+from scans.phantom_lungs import Nodule, draw_nodules, draw_vessels
 from scans.progress import progress
 
 CLASSES = ("adenocarcinoma", "normal")
@@ -27,9 +28,9 @@ OUTSIDE_HU = -3000  # beyond the field of view: black in every window
 # Window level and width in HU, and how often it is used; as in reading practice, see
 # https://radiopaedia.org/articles/windowing-ct
 WINDOWS = {
-    "lung": (-600.0, 1500.0, 0.4),
+    "lung": (-600.0, 1500.0, 0.45),
     "wide": (-250.0, 2200.0, 0.35),
-    "mediastinal": (45.0, 400.0, 0.25),
+    "mediastinal": (45.0, 400.0, 0.2),
 }
 
 
@@ -39,14 +40,14 @@ class Phantom:
 
     Attributes:
         image: uint8 grey of shape (height, width), 0-255.
-        nodule_mask: bool of the same shape, all False without a nodule.
-        nodule: where the nodule is and how large, or None.
+        nodule_mask: bool of the same shape, True on nodules.
+        nodules: where they are and how large, the largest first; empty without.
         window: name of the window it is shown in, one of WINDOWS.
     """
 
     image: NDArray[np.uint8]
     nodule_mask: NDArray[np.bool_]
-    nodule: Nodule | None
+    nodules: tuple[Nodule, ...]
     window: str
 
 
@@ -60,7 +61,7 @@ def make_phantom(
 
     Args:
         rng_or_seed: the same seed gives the same person and framing with and without the nodule.
-        nodule: whether to draw a nodule.
+        nodule: whether to draw nodules.
         image_size_px: width and height; drawn at random, about 300 to 440 wide, when None.
 
     Raises:
@@ -71,7 +72,7 @@ def make_phantom(
     canvas = _framed_canvas(body, image_size_px, people)
     lungs = draw_body(canvas, body, people)
     draw_vessels(canvas, lungs, body, people)
-    truth, drawn = draw_nodule(canvas, lungs, nodules) if nodule else (None, canvas.stencil())
+    truth, drawn = draw_nodules(canvas, lungs, nodules) if nodule else ([], canvas.stencil())
     bend = _bend(canvas, noise)
     hu = _bent(canvas.hu, bend)
     hu = ndimage.gaussian_filter(hu, noise.uniform(0.4, 0.8))  # the scanner's point spread
@@ -79,12 +80,16 @@ def make_phantom(
     _cut_field_of_view(hu, noise)
     window = str(noise.choice(list(WINDOWS), p=[share for _, _, share in WINDOWS.values()]))
     image = _windowed(hu, window, noise)
-    nodule_mask = np.zeros(image.shape, dtype=bool)
-    if truth is not None:
-        nodule_mask = _bent(drawn.convert("F"), bend) > 127
-        y, x = ndimage.center_of_mass(nodule_mask)
-        truth = Nodule((float(x), float(y)), truth.radius_mm, truth.hu, truth.spicules)
-    return Phantom(image, nodule_mask, truth, window)
+    nodule_mask = _bent(drawn.convert("F"), bend) > 127
+    return Phantom(image, nodule_mask, tuple(_bent_nodule(n, bend) for n in truth), window)
+
+
+def _bent_nodule(nodule: Nodule, bend: NDArray[np.float64]) -> Nodule:
+    """Return a nodule with its centre where bending has moved it."""
+    x, y = (value + MARGIN_PX for value in nodule.centre_px)
+    distance = (bend[0] - y) ** 2 + (bend[1] - x) ** 2
+    row, column = np.unravel_index(np.argmin(distance), distance.shape)
+    return replace(nodule, centre_px=(float(column), float(row)))
 
 
 def write_phantoms(
@@ -112,21 +117,29 @@ def write_phantoms(
     masks.mkdir(parents=True, exist_ok=True)
     for number in progress(range(images), "Drawing phantoms", "scan"):
         label = CLASSES[number % len(CLASSES)]
-        phantom = make_phantom((seed, number), nodule=label == "adenocarcinoma")
+        # One size for each pair of classes: by chance alone, sizes would tell them apart a little.
+        size_px = _random_size_px(np.random.default_rng((seed, number // len(CLASSES))))
+        phantom = make_phantom(
+            (seed, number), nodule=label == "adenocarcinoma", image_size_px=size_px
+        )
         name = f"phantom-{number:04d}.png"
         Image.fromarray(phantom.image).save(folder / label / name)
-        if phantom.nodule is not None:
+        if phantom.nodules:
             Image.fromarray(phantom.nodule_mask.astype(np.uint8) * 255).save(masks / name)
+
+
+def _random_size_px(rng: np.random.Generator) -> tuple[int, int]:
+    """Draw width and height of an exported slice, wider than high as in the usual data sets."""
+    width = int(rng.integers(300, 441))
+    return width, round(width * rng.uniform(0.7, 0.84))
 
 
 def _framed_canvas(
     body: Body, image_size_px: tuple[int, int] | None, rng: np.random.Generator
 ) -> Canvas:
     """Choose image size, scale and position as people who export slices do."""
-    width = int(rng.integers(300, 441))
-    height = round(width * rng.uniform(0.7, 0.84))
-    if image_size_px is not None:
-        width, height = image_size_px
+    random_size_px = _random_size_px(rng)
+    width, height = image_size_px or random_size_px
     if min(width, height) < MIN_SIDE_PX:
         raise SourceError(
             f"Expected a phantom of at least {MIN_SIDE_PX} pixels a side. "
@@ -147,7 +160,7 @@ def _bend(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.float64]:
     """
     at = np.indices((canvas.height_px, canvas.width_px), dtype=np.float64) + MARGIN_PX
     size = (canvas.width_px, canvas.height_px)
-    for coarse, strength_mm in ((4, 7.0), (9, 2.2)):
+    for coarse, strength_mm in ((4, 5.0), (9, 1.8)):
         for axis in range(2):
             knots = rng.normal(0, strength_mm / canvas.mm_per_px, (coarse, coarse))
             grid = Image.fromarray(knots.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
@@ -164,7 +177,7 @@ def _bent(drawing: Image.Image, bend: NDArray[np.float64]) -> NDArray[np.float64
 def _noise_hu(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """Return grainy noise of a random strength: reconstruction correlates neighbouring pixels."""
     grain = ndimage.gaussian_filter(rng.normal(size=shape), rng.uniform(0.4, 0.9))
-    return np.asarray(grain / grain.std() * rng.uniform(6, 30))
+    return np.asarray(grain / grain.std() * rng.uniform(5, 20))
 
 
 def _cut_field_of_view(hu: NDArray[np.float64], rng: np.random.Generator) -> None:
@@ -179,7 +192,7 @@ def _cut_field_of_view(hu: NDArray[np.float64], rng: np.random.Generator) -> Non
 def _windowed(hu: NDArray[np.float64], window: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Show HU as grey levels through a window whose level and width vary a little."""
     level, width, _ = WINDOWS[window]
-    level += rng.normal(0, 0.03) * width
-    width *= rng.uniform(0.85, 1.15)
+    level += rng.normal(0, 0.02) * width
+    width *= rng.uniform(0.92, 1.08)
     grey = (hu - level + width / 2) / width
     return np.asarray((grey.clip(0, 1) * 255).round(), dtype=np.uint8)

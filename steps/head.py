@@ -37,8 +37,9 @@ def fit_head(
     """Train a head from where it starts.
 
     The loss is convex (one dense layer, L2), so there is one best head; a rate that falls to 0
-    reaches it. Features are standardised with the training set's mean and deviation for the optimiser's sake;
-    that step is folded into the kernel and the bias that are returned, so a head is one product.
+    reaches it. Features are standardised with the training set's mean and deviation for the
+    optimiser's sake; that step is folded into the kernel and the bias that are returned, so a
+    head is one product.
 
     Args:
         start: untrained Keras head (see model.network.build_head); is not changed.
@@ -48,7 +49,7 @@ def fit_head(
         seed: of the order of batches and of dropout. One seed gives one result.
 
     Returns:
-        The head of the epoch with the least validation loss, and a row per epoch: `epoch`,
+        The head after the last epoch, and a row per epoch: `epoch`,
         `loss`, `accuracy`, `val_loss`, `val_accuracy`.
     """
     import keras
@@ -73,11 +74,9 @@ def fit_head(
     )
     callbacks = []
     if validation is not None:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                "val_loss", patience=settings.patience, restore_best_weights=True
-            )
-        )
+        # The last weights stay: of a convex loss they are the best fit, while the validation
+        # loss of a few scans is least somewhere on the way (temperature scaling mends that).
+        callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=settings.patience))
     fitted = network.fit(
         _batches((features - mean) / deviation, labels, settings, seed),
         validation_data=validation and ((validation[0] - mean) / deviation, validation[1]),
@@ -86,6 +85,7 @@ def fit_head(
         steps_per_epoch=_steps(len(labels), settings),
         class_weight=class_weights(labels) if settings.balanced_classes else None,
         callbacks=callbacks,
+        shuffle=False,  # the dataset shuffles itself
         verbose=0,
     )
     history = [
