@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from PIL import Image
 
@@ -283,3 +284,16 @@ def test_the_parameter_file_sets_defaults_and_the_command_line_wins(tmp_path: Pa
     file.write_text("promote:\n  sed: 7\n")
     with pytest.raises(click.BadParameter, match="unknown parameters in promote: sed"):
         command.main.make_context("promote", ["--params", str(file)])
+
+
+def test_the_command_params_yaml_and_mlproject_agree() -> None:
+    root = Path(command.__file__).resolve().parents[1]
+    section = yaml.safe_load((root / "params.yaml").read_text())["promote"]
+    options = {p.name: p for p in command.main.params if isinstance(p, click.Option)}
+    assert {name: options[name].default for name in section} == section
+    entry = yaml.safe_load((root / "MLproject").read_text())["entry_points"]["promote"]
+    for name, declared in entry["parameters"].items():
+        assert f"--{name} {{{name}}}" in entry["command"]
+        if "default" in declared:
+            assert str(options[name].default) == declared["default"]
+    assert "default" not in entry["parameters"]["to"]
