@@ -1,0 +1,21 @@
+#!/bin/bash
+# Remove from a virtual environment what scoring on a CPU never loads.
+# usage: slim-venv.sh VENV
+set -euo pipefail
+
+packages=$(echo "${1:?usage: slim-venv.sh VENV}"/lib/python3.*/site-packages)
+
+# OpenVINO reads one format here (IR) on one device (CPU).
+if [ -d "$packages/openvino" ]; then
+    rm -rf "$packages"/openvino/{include,cmake}
+    find "$packages/openvino/libs" -type f \( \
+        -name '*_gpu_plugin.so' -o -name '*_npu_*' -o -name cache.json -o \
+        -name 'libopenvino_*_frontend.so*' ! -name 'libopenvino_ir_frontend.so*' \) -delete
+fi
+find "$packages" -type d -name tests \( -path '*/numpy/*' -o -path '*/pandas/*' \) -prune \
+    -exec rm -rf {} +
+# botocore describes every AWS service; signing in and reading S3 needs these.
+if [ -d "$packages/botocore/data" ]; then
+    find "$packages/botocore/data" -mindepth 1 -maxdepth 1 -type d \
+        ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -rf {} +
+fi
