@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.preprocessing import Preprocessing
+
 NETWORK = "network.xml"
 CARD = "card.json"
 HEAD = "head.npz"
@@ -20,11 +22,10 @@ class Card:
     """Everything that must travel with the weights for a row to come out right."""
 
     classes: tuple[str, ...]
-    image_size_px: int
+    preprocessing: Preprocessing
     precision: str
     data_digest: str  # SHA-256 of the training data's labels and splits (see scans)
     phantom: bool  # trained on synthetic scans
-    contrast_cutoff_percent: float | None = None
     temperature: float = 1.0
     threshold: float | None = None  # on the probability of disease; None takes the likeliest class
 
@@ -32,7 +33,9 @@ class Card:
     def read(cls, folder: Path) -> Card:
         """Read the card in a model's network folder."""
         fields = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        return cls(**fields | {"classes": tuple(fields["classes"])})
+        fields["classes"] = tuple(fields["classes"])
+        fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
+        return cls(**fields)
 
     def write(self, folder: Path) -> None:
         """Write the card into a model's network folder."""

@@ -47,7 +47,8 @@ def labels(
     """
     healthy = healthy_index(classes)
     if threshold is None or healthy is None:
-        return p.argmax(axis=1)
+        likeliest: NDArray[np.intp] = p.argmax(axis=1)
+        return likeliest
     diseased = p.copy()
     diseased[:, healthy] = -1.0
     return np.where(1.0 - p[:, healthy] >= threshold, diseased.argmax(axis=1), healthy)

@@ -4,11 +4,8 @@ Every picture becomes `uint8` RGB of one size, values 0-255, so that the same fi
 same pixels wherever it is scored. Decisions that change pixels:
 
 - Transparent pixels are laid on black, which is what air looks like in a CT.
-- 16-bit pictures are read as 8, 12 or 16 bits deep, whichever is the least that holds their
-  largest value: CT exports keep 12-bit values in 16-bit files, and the picture's own range would
-  make a scan brighter only because it has no white pixel.
-- Pictures with negative or fractional values have no agreed range, so their own range is used,
-  except fractions from 0 to 1, which are read as black to white.
+- Deeper grey levels than 8 bits are scaled by a range that does not hang on one bright pixel, see
+  `model.grey_levels.to_8_bit`.
 - The picture is stretched to a square with an antialiased bilinear filter, after it has been
   turned upright as its EXIF orientation says. Embedded colour profiles are not applied.
 """
@@ -18,12 +15,11 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -32,6 +28,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from model.file_kinds import content_name
+from model.grey_levels import to_8_bit
+from model.quiet_decoders import quiet_decoders
 
 IMAGE_SIZE_PX = 224  # VGG16's input, Simonyan and Zisserman 2014
 MAX_PIXELS = 2**25  # just above an 8K screenshot (7680 x 4320); 134 MB decoded at 4 bytes a pixel
@@ -91,53 +89,24 @@ def scan_bytes(image: object) -> bytes:
     return data
 
 
-def decode_scan(
-    data: bytes,
-    image_size_px: int = IMAGE_SIZE_PX,
-    *,
-    contrast_cutoff_percent: float | None = None,
-) -> NDArray[np.uint8]:
-    """Decode a scan's file to pixels.
+def decode_grey(data: bytes) -> NDArray[np.uint8]:
+    """Decode a scan's file to grey levels at its own size.
+
+    Colour is dropped: CT has none, and coloured marks tell the source of a picture.
 
     Args:
         data: the file's bytes, see `scan_bytes`.
-        image_size_px: height and width of the result.
-        contrast_cutoff_percent: stretch the contrast with this cut-off, see
-            `normalise_contrast`; None leaves the grey levels as they are.
 
     Returns:
-        RGB pixels, uint8 0-255, shape (image_size_px, image_size_px, 3); writable.
+        Grey levels, uint8 0-255, shape (height, width), upright. Colours are weighed as ITU-R
+        BT.601 does (Pillow's "L").
 
     Raises:
         ScanError: when the bytes are not one whole picture of a sensible size.
     """
     picture, transpose = _open_scan(data)
-    square = picture.resize((image_size_px, image_size_px), Image.Resampling.BILINEAR)
-    if transpose is not None:
-        square = square.transpose(transpose)
-    pixels: NDArray[np.uint8] = np.array(square.convert("RGB"))
-    if contrast_cutoff_percent is not None:
-        return normalise_contrast(pixels, contrast_cutoff_percent)
-    return pixels
-
-
-def normalise_contrast(pixels: NDArray[np.uint8], cutoff_percent: float = 1.0) -> NDArray[np.uint8]:
-    """Stretch grey levels so that all but the darkest and brightest few fill 0-255.
-
-    The same straight line is applied to all three channels, found on the grey levels, as in
-    `PIL.ImageOps.autocontrast(preserve_tone=True)`. A blank picture comes back as it was.
-
-    Args:
-        pixels: RGB, uint8, shape (height, width, 3).
-        cutoff_percent: share of pixels, from 0 to below 50, that may be clipped at either end.
-
-    Returns:
-        RGB, uint8, the same shape; a new array.
-    """
-    stretched = ImageOps.autocontrast(
-        Image.fromarray(pixels), cutoff=cutoff_percent, preserve_tone=True
-    )
-    return np.array(stretched)
+    grey = picture.convert("L")
+    return np.asarray(grey if transpose is None else grey.transpose(transpose))
 
 
 def check_size(width_px: int, height_px: int) -> None:
@@ -168,7 +137,6 @@ def _base64_bytes(text: str) -> bytes:
     try:
         return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except (binascii.Error, ValueError):
-        # Without its cause, which may quote the text.
         raise ScanError(
             f"Expected base64 text of a scan's file, received {len(text)} characters that are not "
             "base64; encode the file's content, not its name."
@@ -177,9 +145,15 @@ def _base64_bytes(text: str) -> bytes:
 
 def _open_scan(data: bytes) -> tuple[Image.Image, Image.Transpose | None]:
     """Decode to an "L" or "RGB" picture and the turn that its EXIF orientation asks for."""
-    for signature, name, opener in PICTURES:
-        if data.startswith(signature) and (name != "WebP" or data[8:12] == b"WEBP"):
-            return _decode_picture(data, name, opener)
+    if data[128:132] != b"DICM":  # a DICOM file's preamble may pass for a TIFF
+        for signature, name, opener in PICTURES:
+            if data.startswith(signature) and (name != "WebP" or data[8:12] == b"WEBP"):
+                return _decode_picture(data, name, opener)
+
+    from model.dicom import dicom_to_grey, is_dicom  # pydicom takes a while to import
+
+    if is_dicom(data):
+        return Image.fromarray(dicom_to_grey(data)), None
     raise ScanError(
         f"Expected {ACCEPTED}, received {content_name(data)}; export the slice as PNG or DICOM."
     )
@@ -189,39 +163,29 @@ def _decode_picture(
     data: bytes, name: str, opener: Callable[[io.BytesIO], ImageFile]
 ) -> tuple[Image.Image, Image.Transpose | None]:
     """Decode one picture of a known format, checking its size before any pixel is allocated."""
-    _silence_metadata_warnings()
     try:
-        if name == "WebP":
-            check_size(*_webp_size(data))  # its opener already allocates two canvases
-        picture = opener(io.BytesIO(data))
-        check_size(*picture.size)
-        if getattr(picture, "is_animated", False):
-            raise ScanError(
-                f"Expected one slice, received a {name} of several pictures; send one at a time."
-            )
-        picture.load()
-        orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-        return _grey_or_rgb(picture), EXIF_TRANSPOSE.get(orientation)
+        with quiet_decoders():
+            if name == "WebP":
+                check_size(*_webp_size(data))  # its opener already allocates two canvases
+            picture = opener(io.BytesIO(data))
+            check_size(*picture.size)
+            if getattr(picture, "is_animated", False):
+                raise ScanError(
+                    f"Expected one slice, received a {name} file of several; send one at a time."
+                )
+            picture.load()
+            orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
+            return _grey_or_rgb(picture), EXIF_TRANSPOSE.get(orientation)
     except ScanError:
         raise
-    # Pillow's decoders raise nearly every exception type on damaged bytes, struct.error,
-    # SyntaxError and MemoryError among them, with texts that may quote the file.
-    except Exception:
-        raise ScanError(
-            f"Expected a whole {name} picture, received {len(data)} bytes of one that is damaged, "
-            "cut short or of a rare kind; send it again or export it as PNG."
-        ) from None
-
-
-def _silence_metadata_warnings() -> None:
-    """Keep Pillow's complaints about malformed metadata off the caller's standard error.
-
-    A filter is added and stays, because `warnings.catch_warnings` saves and restores a list
-    that all threads share.
-    """
-    for module in ("PIL.TiffImagePlugin", "PIL.PngImagePlugin"):
-        if not any(entry[0] == "ignore" and entry[3] == module for entry in warnings.filters):
-            warnings.filterwarnings("ignore", category=UserWarning, module=module)
+    # Pillow raises nearly every exception type on damaged bytes, struct.error, SyntaxError and
+    # MemoryError among them, with texts that may quote the file: so without a cause or context.
+    except Exception:  # noqa: S110
+        pass
+    raise ScanError(
+        f"Expected a whole {name} picture, received {len(data)} bytes of one that is damaged, "
+        "cut short or of a rare kind; send it again or export it as PNG."
+    )
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -248,7 +212,13 @@ def _grey_or_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "1":
         return picture.convert("L")
     if picture.mode.startswith(("I", "F")):
-        return Image.fromarray(_to_8_bit(np.asarray(picture)))
+        levels = np.asarray(picture)
+        if not np.isfinite(levels).any():
+            raise ScanError(
+                "Expected grey levels, received a picture without one finite number; "
+                "export it again."
+            )
+        return Image.fromarray(to_8_bit(levels))
     if picture.mode in ("P", "PA", "LA", "La", "RGBa"):
         picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
     if picture.mode in ("RGBA", "LA"):
@@ -263,23 +233,3 @@ def _on_black(picture: Image.Image) -> Image.Image:
     if alpha.getextrema() == (255, 255):
         return opaque
     return Image.composite(opaque, Image.new(opaque.mode, opaque.size), alpha)
-
-
-def _to_8_bit(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale grey levels of any depth to uint8 0-255; see the module's docstring."""
-    values = levels.astype(np.float32)
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise ScanError(
-            "Expected grey levels, received a picture without one finite number; export it again."
-        )
-    low, high = float(values[finite].min()), float(values[finite].max())
-    if low >= 0:
-        low = 0.0
-        whole = np.issubdtype(levels.dtype, np.integer)
-        depths = (255.0, 4095.0, 65535.0) if whole else (1.0, 255.0, 4095.0, 65535.0)
-        high = next((depth for depth in depths if high <= depth), high)
-    values = np.where(finite, values, low)
-    scaled = (values - low) * (255.0 / max(high - low, 1e-6)) + 0.5
-    result: NDArray[np.uint8] = scaled.clip(0, 255).astype(np.uint8)
-    return result

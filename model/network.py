@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from model.artefact import Head
 from model.weights import BLOCKS, Tensor
 
 Precision = Literal["int8", "bf16", "f32"]
@@ -67,6 +68,41 @@ def build_head(feature_count: int, class_count: int, seed: int) -> Any:
     start = keras.initializers.GlorotUniform(seed=seed)
     logits = keras.layers.Dense(class_count, kernel_initializer=start, name="logits")(features)
     return keras.Model(features, logits, name="head")
+
+
+def with_head(base: Any, head: Head) -> Any:
+    """Join the base and a trained head to one full-precision network.
+
+    Args:
+        base: what `build_base` returned.
+        head: the trained dense layer.
+
+    Returns:
+        A keras.Model: `uint8` RGB pixels (n, side, side, 3) to probabilities (n, classes).
+    """
+    import keras
+
+    vectors = pooled_features(base.output)
+    dense = keras.layers.Dense(len(head.bias), activation="softmax", name="probabilities")
+    network = keras.Model(base.input, dense(vectors), name="chest_ct")
+    dense.set_weights([head.kernel, head.bias])
+    return network
+
+
+def pooled_features(maps: Any) -> Any:
+    """Build what features.feature_vectors computes as Keras layers.
+
+    Args:
+        maps: a Keras tensor (n, height, width, channels), never negative.
+
+    Returns:
+        A Keras tensor (n, channels).
+    """
+    import keras
+
+    # The root's slope is endless at 0, where fine-tuning would divide by it.
+    root = keras.ops.sqrt(keras.ops.maximum(maps, 1e-12))
+    return keras.layers.GlobalAveragePooling2D(name="features")(root)
 
 
 def split_at(base: Any, trainable_blocks: int) -> tuple[Any, Any]:

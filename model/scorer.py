@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from model import artefact, decision
 from model.features import feature_vectors
-from model.images import ScanError, decode_scan, scan_bytes
+from model.images import ScanError, scan_bytes
+from model.preprocessing import scan_pixels
 from model.runtime import Runtime
 
 BATCH = 16  # scans that go through the network together: about the fastest, 2.4 MB of pixels
@@ -22,18 +23,23 @@ Pixels = NDArray[np.uint8]
 Row = dict[str, Any]
 
 
+def output_columns(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each column of a row with its MLflow type, in order. New ones go to the end."""
+    return [
+        ("label", "string"),
+        ("probability", "double"),
+        *((f"p_{name}", "double") for name in classes),
+        ("error", "string"),
+    ]
+
+
 class Scorer:
     """A loaded model. May be called from several threads."""
 
     def __init__(self, folder: Path) -> None:
         """Load the network folder of a model (see artefact.py)."""
         self.card = artefact.Card.read(folder)
-        self.columns = [
-            "label",
-            "probability",
-            *(f"p_{name}" for name in self.card.classes),
-            "error",
-        ]
+        self.columns = [name for name, _ in output_columns(self.card.classes)]
         self._head = artefact.Head.read(folder)
         self._runtime = Runtime(folder / artefact.NETWORK, self.card.precision)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
@@ -74,11 +80,7 @@ class Scorer:
 
     def _decode(self, image: object) -> Pixels | ScanError:
         try:
-            return decode_scan(
-                scan_bytes(image),
-                self.card.image_size_px,
-                contrast_cutoff_percent=self.card.contrast_cutoff_percent,
-            )
+            return scan_pixels(scan_bytes(image), self.card.preprocessing)
         except ScanError as error:
             return error
 

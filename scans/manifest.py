@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from scans.errors import SourceError
 
 MANIFEST = "manifest.csv"
+SUMMARY = "summary.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +23,7 @@ class ManifestRow:
     label: str
     sha256: str
     copies: int  # files with these bytes in the source, at least 1
-    group: int  # near-duplicates share it; never in two splits
+    group: str  # near-duplicates share it; never in two splits
     split: str  # train, validation or test
     width: int  # px
     height: int  # px
@@ -29,7 +32,7 @@ class ManifestRow:
 
 
 COLUMNS = [field.name for field in dataclasses.fields(ManifestRow)]
-_WHOLE_NUMBERS = ("copies", "group", "width", "height")
+_WHOLE_NUMBERS = ("copies", "width", "height")
 
 
 def write_manifest(rows: Iterable[ManifestRow], folder: Path) -> None:
@@ -56,10 +59,23 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
                 f"Expected {path} to start with the columns {', '.join(COLUMNS)}; received "
                 f"{', '.join(reader.fieldnames or [])}. Run data_ingestion again."
             )
-        return [
-            ManifestRow(
-                **{name: int(row[name]) if name in _WHOLE_NUMBERS else row[name]
-                   for name in COLUMNS}
-            )  # fmt: skip
-            for row in reader
-        ]
+        return [_row(fields) for fields in reader]
+
+
+def _row(fields: dict[str, str]) -> ManifestRow:
+    whole = {name: int(fields[name]) for name in _WHOLE_NUMBERS}
+    text = {name: fields[name] for name in COLUMNS if name not in whole}
+    return ManifestRow(**text, **whole)  # type: ignore[arg-type]  # both cover their fields
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read the summary of a prepared data set: counts, `data_digest`, `phantom` and more.
+
+    Raises:
+        SourceError: there is none.
+    """
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise SourceError(f"{path} is missing. Run data_ingestion first: dvc repro data_ingestion")
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return summary

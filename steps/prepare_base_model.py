@@ -5,9 +5,10 @@ Reads artifacts/data_ingestion; writes artifacts/prepare_base_model.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 import mlflow
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.features import feature_count
-from model.images import decode_scan
 from model.network import PRECISIONS, Precision, build_base, build_head, export
+from model.preprocessing import Preprocessing, scan_pixels
 from model.weights import file_tensors, imagenet_tensors, tensors_sha256
 from scans.manifest import read_manifest
 from steps.errors import StageError, one_sentence_errors
@@ -30,9 +31,8 @@ def prepare_base_model(
     *,
     weights: str,
     precision: Precision,
-    image_size_px: int,
+    preprocessing: Preprocessing,
     calibration_images: int,
-    contrast_cutoff_percent: float | None,
     seed: int,
 ) -> dict[str, Any]:
     """Prepare the base and the head and write them.
@@ -43,9 +43,8 @@ def prepare_base_model(
             head.keras (untrained) and base.json (how it was made). Appears only when whole.
         weights: `imagenet`, `random` or the path of a Keras weights file.
         precision: what the runtime computes in.
-        image_size_px: side of the square input, at least 32.
+        preprocessing: how scans become pixels, the same in every later stage.
         calibration_images: training scans that int8's ranges are measured on.
-        contrast_cutoff_percent: see model.images.decode_scan; the same in every later stage.
         seed: of random weights, the head's start and the choice of calibration scans.
 
     Returns:
@@ -64,39 +63,33 @@ def prepare_base_model(
 
     rows = read_manifest(data)
     classes = sorted({row.label for row in rows})
-    base = build_base(tensors, image_size_px, seed)
+    base = build_base(tensors, preprocessing.image_size_px, seed)
     head = build_head(feature_count(base.output_shape[1:]), len(classes), seed)
     made = {
         "weights": weights if weights in ("imagenet", "random") else Path(weights).name,
         "weights_sha256": tensors_sha256(base.get_weights()),
         "precision": precision,
-        "image_size_px": image_size_px,
-        "contrast_cutoff_percent": contrast_cutoff_percent,
+        "preprocessing": dataclasses.asdict(preprocessing),
+        "calibration_images": calibration_images,
         "classes": classes,
     }
     with replaced_folder(output) as folder:
         base.save(folder / "base.keras")
         head.save(folder / "head.keras")
         say(f"exporting VGG16 without top at {precision}")
-        scans = calibration_scans(
-            data, calibration_images, image_size_px, contrast_cutoff_percent, seed
-        )
+        scans = calibration_scans(data, calibration_images, preprocessing, seed)
         export(base, folder / "base.xml", precision, scans if precision == "int8" else ())
         (folder / "base.json").write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
     return made
 
 
 def calibration_scans(
-    data: Path,
-    count: int,
-    image_size_px: int,
-    contrast_cutoff_percent: float | None,
-    seed: int,
+    data: Path, count: int, preprocessing: Preprocessing, seed: int
 ) -> list[NDArray[np.uint8]]:
-    """Decode training scans to calibrate with: as many of each class as there are, up to `count`.
+    """Decode training scans to calibrate with, drawn at random, at most `count`.
 
     Returns:
-        Pixels (image_size_px, image_size_px, 3), RGB.
+        RGB pixels as the network takes them, one array per scan.
 
     Raises:
         StageError: there is no training scan.
@@ -105,14 +98,7 @@ def calibration_scans(
     if not training:
         raise StageError(f"{data} has no training scans. Run data_ingestion again.")
     chosen = np.random.default_rng(seed).permutation(len(training))[:count]
-    return [
-        decode_scan(
-            (data / training[i].path).read_bytes(),
-            image_size_px,
-            contrast_cutoff_percent=contrast_cutoff_percent,
-        )
-        for i in chosen
-    ]
+    return [scan_pixels((data / training[i].path).read_bytes(), preprocessing) for i in chosen]
 
 
 @click.command(help=__doc__)
@@ -125,23 +111,45 @@ def calibration_scans(
 @click.option("--image-size-px", type=click.IntRange(32, 1024), default=224)
 @click.option("--calibration-images", type=click.IntRange(1), default=96)
 @click.option(
+    "--crop-fraction",
+    type=click.FloatRange(0, 0.4),
+    default=0.075,
+    help="Cut off each side, as a fraction of the width or height.",
+)
+@click.option(
     "--contrast-cutoff-percent",
-    type=click.FloatRange(-1, 49),
-    default=-1,
-    help="Percent of the darkest and brightest pixels that saturate; -1 leaves the contrast.",
+    type=click.FloatRange(0, 49),
+    default=1,
+    help="Percent of the darkest and of the brightest pixels that saturate.",
 )
 @click.option("--seed", type=int, default=0)
 @one_sentence_errors
-def main(data: Path, output: Path, contrast_cutoff_percent: float, **options: Any) -> None:
+def main(
+    data: Path,
+    output: Path,
+    weights: str,
+    precision: Precision,
+    image_size_px: int,
+    crop_fraction: float,
+    contrast_cutoff_percent: float,
+    calibration_images: int,
+    seed: int,
+) -> None:
     with stage_run("prepare_base_model"):
-        mlflow.log_params(options | {"contrast_cutoff_percent": contrast_cutoff_percent})
-        cutoff = contrast_cutoff_percent if contrast_cutoff_percent >= 0 else None
         made = prepare_base_model(
-            data, output, contrast_cutoff_percent=cutoff, **cast(dict[str, Any], options)
+            data,
+            output,
+            weights=weights,
+            precision=precision,
+            preprocessing=Preprocessing(image_size_px, crop_fraction, contrast_cutoff_percent),
+            calibration_images=calibration_images,
+            seed=seed,
         )
-        mlflow.log_dict(made, "base.json")
+        preprocessing = made.pop("preprocessing")
+        mlflow.log_params(made | preprocessing | {"seed": seed})
+        mlflow.log_artifact(str(output / "base.json"))
         mlflow.set_tag("weights_sha256", made["weights_sha256"])
-    click.echo(json.dumps(made, ensure_ascii=False))
+    click.echo(json.dumps(made | preprocessing, ensure_ascii=False))
 
 
 if __name__ == "__main__":

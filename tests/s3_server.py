@@ -131,7 +131,7 @@ def _wait_until_answering(
         if process.poll() is not None:
             break
         try:
-            urllib.request.urlopen(endpoint, timeout=2).close()  # noqa: S310 - loopback
+            urllib.request.urlopen(endpoint, timeout=2).close()
         except urllib.error.HTTPError:
             with contextlib.suppress(Exception):
                 client.create_bucket(Bucket="ready-probe")

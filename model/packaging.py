@@ -1,0 +1,95 @@
+"""Writing the pyfunc: everything a prediction needs, in one folder that stands alone."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+
+from model import artefact
+from model.scorer import output_columns
+
+# What a prediction imports. No TensorFlow, no DVC: a server needs neither.
+REQUIREMENTS = ("mlflow", "numpy", "openvino", "pandas", "pillow", "pydicom")
+
+PARAMS = ParamSchema([ParamSpec("threshold", "double", -1.0)])
+
+
+def signature(classes: tuple[str, ...]) -> ModelSignature:
+    """Return the pyfunc's columns.
+
+    `image` is a string column: base64 text comes that way through every form of JSON and CSV,
+    and Python callers may pass bytes in it. A binary column would make MLflow refuse a whole
+    request for one row that is not base64.
+    """
+    outputs = [ColSpec(kind, name, required=False) for name, kind in output_columns(classes)]
+    return ModelSignature(Schema([ColSpec("string", "image")]), Schema(outputs), PARAMS)
+
+
+def save_pyfunc(folder: Path, network: Path, card: artefact.Card, example: str) -> None:
+    """Save the pyfunc.
+
+    Args:
+        folder: of the MLflow model; must not exist.
+        network: folder with the network, the head and the card (see artefact.py).
+        card: the model's card, repeated in the MLmodel's metadata for callers that do not load.
+        example: base64 text of an image file that may be published: stored as input example.
+            MLflow validates it against the loaded model.
+    """
+    package = Path(__file__).resolve().parent
+    with quiet_mlflow(), tempfile.TemporaryDirectory() as scratch:
+        code = Path(scratch) / "model"
+        code.mkdir()
+        for path in package.glob("*.py"):
+            (code / path.name).write_bytes(path.read_bytes())
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(package / "pyfunc.py"),
+            artifacts={"network": str(network)},
+            code_paths=[str(code)],
+            signature=signature(card.classes),
+            input_example=(pd.DataFrame({"image": [example]}), {"threshold": -1.0}),
+            metadata=metadata(network, card),
+            pip_requirements=[f"{n}=={importlib.metadata.version(n)}" for n in REQUIREMENTS],
+        )
+
+
+def metadata(network: Path, card: artefact.Card) -> dict[str, Any]:
+    """Return what the MLmodel file tells about the model."""
+    return {
+        "classes": list(card.classes),
+        "image_size_px": card.preprocessing.image_size_px,
+        "precision": card.precision,
+        "data_digest": card.data_digest,
+        "phantom": card.phantom,
+        "network_sha256": artefact.network_sha256(network),
+        "intended_use": "research software, not a medical device",
+    }
+
+
+@contextmanager
+def quiet_mlflow() -> Iterator[None]:
+    """Silence two remarks of MLflow's that do not hold here.
+
+    The signature is given, so type hints add nothing; requirements are given, so none are
+    inferred.
+    """
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*[Tt]ype hint.*")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,79 @@
+"""Grey levels to the network's pixels: what differs between sources is taken out here.
+
+The scans of one class often come from one source, so a network can learn the source instead of
+the disease: its coloured marks, its borders, its brightness. Hence grey only, the border cut off,
+and every picture's contrast stretched to the same range (docs/adr/0050-recipe.md has the numbers).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.images import IMAGE_SIZE_PX, decode_grey
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How a scan becomes pixels. Part of the artefact: the same in training and in serving."""
+
+    image_size_px: int = IMAGE_SIZE_PX  # side of the square that the network takes, at least 32
+    crop_fraction: float = 0.075  # of the width off the left and the right, of the height likewise
+    contrast_cutoff_percent: float = 1.0  # of the darkest and of the brightest pixels saturate
+
+
+def scan_pixels(data: bytes, settings: Preprocessing) -> NDArray[np.uint8]:
+    """Decode a scan's file to the network's pixels.
+
+    Args:
+        data: the file's bytes.
+        settings: see Preprocessing.
+
+    Returns:
+        RGB with equal channels, (image_size_px, image_size_px, 3), 0-255.
+
+    Raises:
+        ScanError: the bytes are not one whole picture of a sensible size.
+    """
+    return prepared_pixels(decode_grey(data), settings)
+
+
+def prepared_pixels(grey: NDArray[np.uint8], settings: Preprocessing) -> NDArray[np.uint8]:
+    """Crop, resize and stretch grey levels.
+
+    Args:
+        grey: (height, width), 0-255, the whole picture.
+        settings: see Preprocessing.
+
+    Returns:
+        RGB with equal channels, (image_size_px, image_size_px, 3), 0-255.
+    """
+    height, width = grey.shape
+    left, top = settings.crop_fraction * width, settings.crop_fraction * height
+    square = Image.fromarray(grey).resize(
+        (settings.image_size_px, settings.image_size_px),
+        Image.Resampling.BILINEAR,
+        box=(left, top, width - left, height - top),
+    )
+    stretched = stretched_contrast(np.asarray(square), settings.contrast_cutoff_percent)
+    return np.repeat(stretched[:, :, np.newaxis], 3, axis=2)
+
+
+def stretched_contrast(grey: NDArray[np.uint8], cutoff_percent: float) -> NDArray[np.uint8]:
+    """Stretch grey levels linearly so that they fill 0-255.
+
+    Args:
+        grey: (height, width), 0-255.
+        cutoff_percent: share of pixels, 0 to below 50, that saturates at either end.
+
+    Returns:
+        (height, width), 0-255. A blank picture becomes black.
+    """
+    low, high = np.percentile(grey, [cutoff_percent, 100 - cutoff_percent])
+    scale = 255 / max(high - low, 1.0)
+    levels = np.arange(256, dtype=np.float64)
+    table: NDArray[np.uint8] = ((levels - low) * scale).clip(0, 255).round().astype(np.uint8)
+    return table[grey]

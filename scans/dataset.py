@@ -1,0 +1,284 @@
+"""From a folder of files to a data set: distinct scans with class, group and split.
+
+What is written (all text is UTF-8 with a header line):
+
+- `scans/<class>/<name>`: one file per distinct image, bytes unchanged.
+- `manifest.csv`: one row per distinct image, see `ManifestRow`.
+- `rejected.csv`: `path,reason`, one row per file that could not be used.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from scans.classes import ClassPattern, Placed, empty_classes, place_files, quoted
+from scans.errors import SourceError
+from scans.fingerprints import HASH_BITS, near_duplicate_groups, sha256_hex
+from scans.inspection import Decode, Inspected, Rejected, inspect_files, list_files
+from scans.limits import Limits
+from scans.splits import Fractions, keep_official_splits, split_by_group
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One distinct image.
+
+    Attributes:
+        path: of the file kept, relative to the folder with the manifest.
+        label: its class.
+        sha256: of its bytes, hexadecimal.
+        copies: files of the source with exactly these bytes, 1 or more.
+        group: name of its near-duplicate group; a group never crosses a split.
+        split: train, validation or test.
+        width, height, mode, format: what the file's header says; pixels.
+    """
+
+    path: str
+    label: str
+    sha256: str
+    copies: int
+    group: str
+    split: str
+    width: int
+    height: int
+    mode: str
+    format: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a source holds.
+
+    Attributes:
+        folder: where the source's files are.
+        rows: the manifest, ordered by class and path.
+        origin: the file in `folder` that each row's `path` is a copy of.
+        rejected: files that cannot be used.
+        files: number of files seen, rejected ones included.
+        official_splits: whether the splits are the source's own.
+        crossing_groups: groups found in two official splits, now wholly on the training side.
+    """
+
+    folder: Path
+    rows: list[ManifestRow]
+    origin: dict[str, PurePosixPath]
+    rejected: list[Rejected]
+    files: int
+    official_splits: bool
+    crossing_groups: list[str]
+
+
+def build_dataset(
+    folder: Path,
+    *,
+    decode: Decode,
+    decode_error: type[Exception],
+    patterns: Sequence[ClassPattern],
+    fractions: Fractions,
+    seed: int,
+    group_distance_bits: int,
+    resplit: bool,
+    limits: Limits,
+) -> Dataset:
+    """Inspect a folder's files, count copies once, group near-duplicates and split by group.
+
+    Args:
+        folder: the source's files.
+        decode: bytes of a file → uint8 (height, width, 3) RGB.
+        decode_error: what `decode` raises for bytes that are no scan.
+        patterns: how class folders are renamed or merged.
+        fractions: shares of the splits.
+        seed: of the split.
+        group_distance_bits: largest Hamming distance of near-duplicates, 0 to 256.
+        resplit: split anew even where the source has train, valid and test folders.
+        limits: how much the folder may hold.
+
+    Raises:
+        SourceError: no usable scans, fewer than two classes, an empty class, or no possible split.
+    """
+    if not 0 <= group_distance_bits <= HASH_BITS:
+        raise SourceError(
+            f"Expected group_distance_bits from 0 to {HASH_BITS}. Received: {group_distance_bits}"
+        )
+    listing = list_files(folder, limits)
+    results = inspect_files(folder, listing.files, decode, decode_error)
+    rejected = listing.rejected + [r for r in results if isinstance(r, Rejected)]
+    readable = [r for r in results if isinstance(r, Inspected)]
+    if not readable:
+        raise SourceError(_no_scans_message(len(listing.files), rejected))
+    paths = [r.path for r in readable]
+    placed = place_files(paths, patterns)
+    copies, unusable = _distinct(readable, placed)
+    rejected += unusable
+    _check_classes(copies, placed, empty_classes(listing.folders, paths, patterns), rejected)
+    first = [group[0] for group in copies]
+    groups = _group_names(first, group_distance_bits)
+    labels = [str(placed[scan.path].label) for scan in first]
+    official = None if resplit else _official_splits(copies, placed)
+    if official:
+        split_of, crossing = keep_official_splits(groups, labels, official, fractions, seed)
+        crossing = sorted({*crossing, *_copied_across(copies, groups, placed)})
+    else:
+        split_of, crossing = split_by_group(groups, labels, fractions.of(), seed), []
+    rows, origin = _rows(copies, labels, groups, split_of)
+    files = len(listing.files) + len(listing.rejected)
+    rejected.sort(key=lambda r: r.path)
+    return Dataset(folder, rows, origin, rejected, files, bool(official), crossing)
+
+
+def write_dataset(dataset: Dataset, output: Path) -> None:
+    """Copy the distinct scans and write `manifest.csv` and `rejected.csv` into a folder."""
+    for row in dataset.rows:
+        target = output / row.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(dataset.folder / dataset.origin[row.path], target)
+    columns = [field.name for field in dataclasses.fields(ManifestRow)]
+    with (output / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(dataclasses.astuple(row) for row in dataset.rows)
+    with (output / "rejected.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "reason"])
+        # A name that is not UTF-8 is the very reason for some rejections.
+        writer.writerows(
+            (str(r.path).encode(errors="backslashreplace").decode(), r.reason)
+            for r in dataset.rejected
+        )
+
+
+def data_digest(rows: Sequence[ManifestRow]) -> str:
+    """Return the SHA-256 over the sorted lines `sha256,label,split`, each ended by a newline."""
+    lines = sorted(f"{row.sha256},{row.label},{row.split}\n" for row in rows)
+    return sha256_hex("".join(lines).encode())
+
+
+def _distinct(
+    readable: Sequence[Inspected], placed: dict[PurePosixPath, Placed]
+) -> tuple[list[list[Inspected]], list[Rejected]]:
+    """Return the copies of each distinct image, by digest, and files that cannot be labelled.
+
+    Bytes found under two classes are rejected in both: which label is wrong cannot be known, and
+    keeping either would teach or score a mistake.
+    """
+    rejected = [
+        Rejected(scan.path, "lies in no class folder")
+        for scan in readable
+        if placed[scan.path].label is None
+    ]
+    by_digest: dict[str, list[Inspected]] = defaultdict(list)
+    for scan in readable:
+        if placed[scan.path].label is not None:
+            by_digest[scan.sha256].append(scan)
+    copies = []
+    for digest in sorted(by_digest):
+        same = sorted(by_digest[digest], key=lambda scan: scan.path)
+        labels = {str(placed[scan.path].label) for scan in same}
+        if len(labels) == 1:
+            copies.append(same)
+        else:
+            reason = f"the same image lies in the classes {quoted(labels)}; keep it in one"
+            rejected += [Rejected(scan.path, reason) for scan in same]
+    return copies, rejected
+
+
+def _check_classes(
+    copies: Sequence[Sequence[Inspected]],
+    placed: dict[PurePosixPath, Placed],
+    empty: Sequence[str],
+    rejected: Sequence[Rejected],
+) -> None:
+    counts = Counter(str(placed[same[0].path].label) for same in copies)
+    found = ", ".join(f"'{label}' ({n} scans)" for label, n in sorted(counts.items())) or "none"
+    lost = {str(p.label) for p in placed.values() if p.label} - set(counts)
+    without = [*empty, *sorted(lost)]
+    if without:
+        raise SourceError(
+            f"The class folder '{without[0]}' has no readable scan. Classes found: {found}. "
+            f"Add scans, or remove the folder.{_first_reason(rejected)}"
+        )
+    if len(counts) < 2:
+        raise SourceError(
+            f"Expected at least two class folders with scans. Found: {found}. "
+            f"Put the scans of each class in a folder of its name.{_first_reason(rejected)}"
+        )
+
+
+def _no_scans_message(files: int, rejected: Sequence[Rejected]) -> str:
+    return (
+        "Expected class folders with scans in them (PNG, JPEG, BMP, TIFF, WebP, DICOM). Found: "
+        f"{files} files, no readable scan among them.{_first_reason(rejected)}"
+    )
+
+
+def _first_reason(rejected: Sequence[Rejected]) -> str:
+    if not rejected:
+        return ""
+    first = rejected[0]
+    return f" {len(rejected)} files were rejected, the first, {first.path.name}: {first.reason}"
+
+
+def _group_names(scans: Sequence[Inspected], distance_bits: int) -> list[str]:
+    """Return each scan's group, named after its smallest digest so that names are stable."""
+    numbers = near_duplicate_groups([scan.perceptual for scan in scans], distance_bits)
+    smallest: dict[int, str] = {}
+    for number, scan in zip(numbers, scans, strict=True):
+        smallest[number] = min(smallest.get(number, scan.sha256), scan.sha256)
+    # The letter keeps readers of CSV from taking a name of digits for a number.
+    return [f"g{smallest[number][:12]}" for number in numbers]
+
+
+def _official_splits(
+    copies: Sequence[Sequence[Inspected]], placed: dict[PurePosixPath, Placed]
+) -> list[str] | None:
+    """Return each distinct scan's split as its folders name it, or None where they name none."""
+    splits = [[placed[scan.path].split for scan in same] for same in copies]
+    named = {split for same in splits for split in same if split}
+    if not named:
+        return None
+    for same, of_same in zip(copies, splits, strict=True):
+        if None in of_same:
+            raise SourceError(
+                f"Some scans lie under {', '.join(sorted(named))} folders and some, such as "
+                f"{same[0].path}, do not. Move them, or set resplit: true to split all anew."
+            )
+    return [min(filter(None, same), key=("train", "validation", "test").index) for same in splits]
+
+
+def _copied_across(
+    copies: Sequence[Sequence[Inspected]],
+    groups: Sequence[str],
+    placed: dict[PurePosixPath, Placed],
+) -> set[str]:
+    """Return the groups of images that lie byte for byte in two official splits."""
+    return {
+        group
+        for same, group in zip(copies, groups, strict=True)
+        if len({placed[scan.path].split for scan in same}) > 1
+    }
+
+
+def _rows(
+    copies: Sequence[Sequence[Inspected]],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    split_of: dict[str, str],
+) -> tuple[list[ManifestRow], dict[str, PurePosixPath]]:
+    rows, origin = [], {}
+    taken: set[str] = set()  # without case, as some file systems compare names
+    for same, label, group in zip(copies, labels, groups, strict=True):
+        scan = same[0]
+        path = PurePosixPath("scans", label, scan.path.name)
+        if str(path).casefold() in taken:
+            path = path.with_name(f"{path.stem}-{scan.sha256[:12]}{path.suffix}")
+        taken.add(str(path).casefold())
+        origin[str(path)] = scan.path
+        place = (str(path), label, scan.sha256, len(same), group, split_of[group])
+        rows.append(ManifestRow(*place, scan.width, scan.height, scan.mode, scan.format))
+    return sorted(rows, key=lambda row: (row.label, row.path)), origin

@@ -1,0 +1,99 @@
+"""Bring the files of a source of scans into a local folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from scans.archive import extract_zip
+from scans.download import download_url
+from scans.drive import download_drive_file
+from scans.errors import SourceError
+from scans.limits import Limits
+from scans.phantom import DEFAULT_IMAGES, write_phantoms
+from scans.s3 import download_s3
+from scans.sources import Kind, redacted, source_kind
+
+SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Where a source's files are.
+
+    Attributes:
+        folder: holds the files.
+        kind: what the source was.
+        masks: folder with nodule masks of the same file names, for phantoms only.
+    """
+
+    folder: Path
+    kind: Kind
+    masks: Path | None = None
+
+
+def fetch_scans(
+    source: str,
+    work: Path,
+    *,
+    sha256: str = "",
+    limits: Limits,
+    phantom_images: int = DEFAULT_IMAGES,
+    seed: int = 0,
+) -> Fetched:
+    """Download, unpack or draw a source's files.
+
+    Args:
+        source: see `scans.sources.EXPECTED`.
+        work: an empty folder for what is downloaded and unpacked. A local folder stays where it is.
+        sha256: of the source's zip, hexadecimal; "" does not check.
+        limits: how much the source may hold.
+        phantom_images, seed: how many phantoms to draw, and which.
+
+    Raises:
+        SourceError: the source cannot be had, is not what it should be, or is too large.
+    """
+    if sha256 and not SHA256_HEX.fullmatch(sha256):
+        raise SourceError(f"Expected sha256 as 64 hexadecimal digits. Received: {sha256!r}")
+    kind = source_kind(source)
+    if sha256 and (kind in ("phantom", "folder") or (kind == "s3" and source.endswith("/"))):
+        raise SourceError(
+            f"sha256 checks one zip, and {redacted(source)} is none. Leave sha256 empty."
+        )
+    unpacked = work / "files"
+    if kind == "phantom":
+        write_phantoms(unpacked, work / "masks", images=phantom_images, seed=seed)
+        return Fetched(unpacked, kind, work / "masks")
+    if kind == "folder":
+        return Fetched(Path(source).expanduser(), kind)
+    archive = work / "source.zip"
+    if kind == "zip":
+        archive = Path(source).expanduser()
+    elif kind == "drive":
+        download_drive_file(source, archive, limits)
+    elif kind == "url":
+        download_url(source, archive, limits)
+    elif source.endswith("/"):
+        download_s3(source, unpacked, limits)
+        return Fetched(unpacked, kind)
+    else:
+        download_s3(source, archive, limits)
+    _check_sha256(archive, sha256, redacted(source))
+    extract_zip(archive, unpacked, limits, redacted(source))
+    if kind != "zip":
+        archive.unlink()  # unpacked and downloaded together would need twice the room
+    return Fetched(unpacked, kind)
+
+
+def _check_sha256(archive: Path, expected: str, name: str) -> None:
+    if not expected:
+        return
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected.lower():
+        raise SourceError(
+            f"{name} is not the file that sha256 names. Expected: {expected.lower()}. Received: "
+            f"{found}. Download it again, or correct sha256 if the file was meant to change."
+        )

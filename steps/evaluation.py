@@ -1,0 +1,188 @@
+"""Stage 4: the pyfunc, scored on the test split from file bytes.
+
+Reads artifacts/data_ingestion and artifacts/training; writes scores.json and artifacts/evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import mlflow
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from model.artefact import Card
+from model.preprocessing import scan_pixels
+from scans.manifest import ManifestRow, read_manifest
+from steps.errors import StageError, one_sentence_errors
+from steps.evaluation_plots import write_plots
+from steps.folders import replaced_folder
+from steps.metrics import scores
+from steps.tracking import say, stage_run
+
+BATCH = 64  # scans handed to the pyfunc at a time
+
+
+def evaluation(data: Path, trained: Path, output: Path, scores_path: Path) -> dict[str, Any]:
+    """Score the test split and compare the pyfunc with the full-precision network.
+
+    Args:
+        data: what data_ingestion wrote.
+        trained: what training wrote.
+        output: receives predictions.csv, confusion_matrix.png/.csv and roc.png/.csv.
+        scores_path: receives the scores as JSON, last of all.
+
+    Returns:
+        The scores.
+
+    Raises:
+        StageError: the model or the test scans are missing.
+    """
+    folder = trained / "model"
+    if not (folder / "MLmodel").is_file():
+        raise StageError(f"{folder} holds no model. Run training first: dvc repro training")
+    rows = [row for row in read_manifest(data) if row.split == "test"]
+    if not rows:
+        raise StageError(f"{data} has no test scans. Raise data_ingestion.test_fraction.")
+    card = Card.read(folder / "artifacts" / "network")
+    say(f"scoring {len(rows)} test scans")
+    predictions = predict_scans(mlflow.pyfunc.load_model(str(folder)), data, rows)
+    _refuse_errors(predictions)
+    p = predictions[[f"p_{name}" for name in card.classes]].to_numpy(np.float64)
+    index = {name: i for i, name in enumerate(card.classes)}
+    actual = np.array([index[row.label] for row in rows], dtype=np.int64)
+    predicted = np.array([index[label] for label in predictions["label"]], dtype=np.int64)
+    result = scores(actual, predicted, p, card.classes)
+    result["phantom"] = card.phantom
+    say("comparing with the full-precision network")
+    result["agreement_with_keras"] = agreement(p, keras_probabilities(trained, data, rows, card))
+    with replaced_folder(output) as folder:
+        predictions.to_csv(folder / "predictions.csv", index=False)
+        write_plots(folder, actual, predicted, p, card.classes)
+    _write_whole(scores_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    return result
+
+
+def predict_scans(model: Any, data: Path, rows: Sequence[ManifestRow]) -> pd.DataFrame:
+    """Score scans with a pyfunc from their file bytes.
+
+    Returns:
+        The pyfunc's rows, with `path`, `sha256`, `group` and `actual` in front.
+    """
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        images = pd.DataFrame({"image": [(data / row.path).read_bytes() for row in some]})
+        parts.append(model.predict(images))
+    known = pd.DataFrame(
+        [{"path": r.path, "sha256": r.sha256, "group": r.group, "actual": r.label} for r in rows]
+    )
+    return pd.concat([known, pd.concat(parts, ignore_index=True)], axis=1)
+
+
+def keras_probabilities(
+    trained: Path, data: Path, rows: Sequence[ManifestRow], card: Card
+) -> NDArray[np.float64]:
+    """Score scans with model.keras, the float32 network; returns (n, classes)."""
+    import keras
+
+    network = keras.models.load_model(trained / "model.keras")
+    pixels = (scan_pixels((data / row.path).read_bytes(), card.preprocessing) for row in rows)
+    p = [np.asarray(network(scan[np.newaxis]))[0] for scan in pixels]
+    return np.array(p, dtype=np.float64)
+
+
+def agreement(p: NDArray[np.float64], reference: NDArray[np.float64]) -> dict[str, float]:
+    """Tell how far probabilities (n, classes) are from a reference's."""
+    difference = np.abs(p - reference)
+    return {
+        "same_label": float((p.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+        "largest_probability_difference": float(difference.max()),
+        "mean_probability_difference": float(difference.mean()),
+    }
+
+
+def _refuse_errors(predictions: pd.DataFrame) -> None:
+    failed = predictions[predictions["error"].notna()]
+    if len(failed):
+        raise StageError(
+            f"{len(failed)} test scans could not be scored, the first ({failed.iloc[0]['path']}): "
+            f"{failed.iloc[0]['error']} Run data_ingestion again."
+        )
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def flat_metrics(result: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return the numbers of nested scores with dotted names, for MLflow."""
+    flat: dict[str, float] = {}
+    for name, value in result.items():
+        if isinstance(value, dict):
+            flat |= flat_metrics(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            flat[f"{prefix}{name}".replace("(", "").replace(")", "")] = float(value)
+    return flat
+
+
+def headline(scores_path: Path) -> str:
+    """Return the scores that a person reads first, as lines of text."""
+    result = json.loads(scores_path.read_text(encoding="utf-8"))
+    low, high = result["accuracy_ci95"]
+    lines = [
+        f"accuracy          {result['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}, "
+        f"n = {result['n']})",
+        f"balanced accuracy {result['balanced_accuracy']:.3f}",
+        f"loss              {result['loss']:.3f}",
+    ]
+    for name in ("sensitivity", "specificity"):
+        if result[name] is not None and result[name]["n"]:
+            low, high = result[name]["ci95"]
+            lines.append(
+                f"{name:<17} {result[name]['value']:.3f}  (95 % interval {low:.3f} to {high:.3f}, "
+                f"n = {result[name]['n']})"
+            )
+    if result["roc_auc"] is not None:
+        lines.append(f"ROC AUC           {result['roc_auc']:.3f}")
+    if result["phantom"]:
+        lines.append("Synthetic phantoms: these scores say that the pipeline works, nothing more.")
+    lines.append("Research software, not a medical device.")
+    return "\n".join(lines)
+
+
+@click.command(help=__doc__)
+@click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
+@click.option("--trained", type=click.Path(path_type=Path), default=Path("artifacts/training"))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("artifacts/evaluation"))
+@click.option("--scores", "scores_path", type=click.Path(path_type=Path), default="scores.json")
+@click.option("--register", type=bool, default=False, help="Make a version in the registry.")
+@click.option("--registered-model-name", default="chest-ct")
+@one_sentence_errors
+def main(
+    data: Path,
+    trained: Path,
+    output: Path,
+    scores_path: Path,
+    register: bool,
+    registered_model_name: str,
+) -> None:
+    with stage_run("evaluation"):
+        mlflow.log_params({"register": register, "registered_model_name": registered_model_name})
+        result = evaluation(data, trained, output, scores_path)
+        mlflow.log_metrics(flat_metrics(result))
+        mlflow.set_tag("phantom", result["phantom"])
+        mlflow.log_artifact(str(scores_path))
+        mlflow.log_artifacts(str(output), "evaluation")
+    click.echo(headline(scores_path))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Training the head in Keras, on features."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.artefact import Head
+
+DEVIATION_FLOOR = 0.01  # of the largest deviation of any feature
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+    """How the head is trained."""
+
+    epochs: int
+    batch_size: int
+    steps_per_epoch: int  # 0: as many as there are batches
+    learning_rate: float
+    weight_decay: float  # decoupled, of AdamW
+    dropout: float  # fraction of the features, 0 to below 1
+    balanced_classes: bool  # weigh each class by 1 / its share of the scans
+    patience: int  # epochs without a better validation loss before training stops
+
+
+def fit_head(
+    start: Any,
+    train: tuple[NDArray[np.float32], NDArray[np.int64]],
+    validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
+    settings: HeadSettings,
+    seed: int,
+) -> tuple[Head, list[dict[str, float]]]:
+    """Train a head from where it starts.
+
+    Features are standardised with the training set's mean and deviation for the optimiser's sake;
+    that step is folded into the kernel and the bias that are returned, so a head is one product.
+
+    Args:
+        start: untrained Keras head (see model.network.build_head); is not changed.
+        train: features (n, features) and class indices (n,).
+        validation: the same; None trains for all epochs.
+        settings: see HeadSettings.
+        seed: of the order of batches and of dropout. One seed gives one result.
+
+    Returns:
+        The head of the epoch with the least validation loss, and a row per epoch: `epoch`,
+        `loss`, `accuracy`, `val_loss`, `val_accuracy`.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    head = keras.models.clone_model(start)
+    head.set_weights(start.get_weights())
+    features, labels = train
+    mean, deviation = _mean_and_deviation(features)
+    network = keras.Sequential(
+        [keras.Input(features.shape[1:]), keras.layers.Dropout(settings.dropout), head]
+    )
+    network.compile(
+        optimizer=keras.optimizers.AdamW(
+            settings.learning_rate, weight_decay=settings.weight_decay
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    callbacks = []
+    if validation is not None:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                "val_loss", patience=settings.patience, restore_best_weights=True
+            )
+        )
+    fitted = network.fit(
+        _batches((features - mean) / deviation, labels, settings, seed),
+        validation_data=validation and ((validation[0] - mean) / deviation, validation[1]),
+        validation_batch_size=1024,
+        epochs=settings.epochs,
+        steps_per_epoch=_steps(len(labels), settings),
+        class_weight=class_weights(labels) if settings.balanced_classes else None,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    history = [
+        {"epoch": epoch} | {name: float(values[epoch]) for name, values in fitted.history.items()}
+        for epoch in range(len(fitted.epoch))
+    ]
+    return _folded(head, mean, deviation), history
+
+
+def class_weights(labels: NDArray[np.int64]) -> dict[int, float]:
+    """Weigh classes so that each counts the same: n / (classes x n of the class)."""
+    values, counts = np.unique(labels, return_counts=True)
+    return {
+        int(value): len(labels) / (len(values) * int(count))
+        for value, count in zip(values, counts, strict=True)
+    }
+
+
+def _steps(count: int, settings: HeadSettings) -> int:
+    return settings.steps_per_epoch or -(-count // settings.batch_size)
+
+
+def _batches(
+    features: NDArray[np.float32], labels: NDArray[np.int64], settings: HeadSettings, seed: int
+) -> Any:
+    """Shuffle anew each epoch, without end, so that any number of steps makes an epoch."""
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensor_slices((features, labels))
+    return (
+        dataset.shuffle(len(labels), seed=seed, reshuffle_each_iteration=True)
+        .batch(settings.batch_size)
+        .repeat()
+    )
+
+
+def _mean_and_deviation(
+    features: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    deviation = features.std(axis=0)
+    # A channel that hardly ever fires must not be blown up when it does.
+    return features.mean(axis=0), np.maximum(deviation, DEVIATION_FLOOR * deviation.max())
+
+
+def _folded(head: Any, mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> Head:
+    kernel, bias = (np.asarray(tensor, dtype=np.float64) for tensor in head.get_weights())
+    scaled = kernel / deviation[:, np.newaxis]
+    return Head(scaled.astype(np.float32), (bias - mean @ scaled).astype(np.float32))

@@ -1,0 +1,139 @@
+"""Scores of predictions: what scores.json says, computed from arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics
+
+from model.decision import healthy_index
+
+Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of a proportion (Wilson 1927, eq. 2); None when n is 0."""
+    if n == 0:
+        return None
+    share = successes / n
+    middle = share + Z_95**2 / (2 * n)
+    spread = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
+    scale = 1 + Z_95**2 / n
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+def proportion(successes: int, n: int) -> dict[str, Any]:
+    """Return a proportion with its Wilson interval: `value`, `ci95`, `successes`, `n`."""
+    interval = wilson_interval(successes, n)
+    return {
+        "value": successes / n if n else None,
+        "ci95": list(interval) if interval else None,
+        "successes": successes,
+        "n": n,
+    }
+
+
+def disease_probability(p: NDArray[np.float64], classes: Sequence[str]) -> NDArray[np.float64]:
+    """Return the probability of disease, (n,): 1 - p of `normal`.
+
+    Two classes without `normal` have no healthy side; the second then counts as the disease.
+    """
+    healthy = healthy_index(classes)
+    result: NDArray[np.float64] = p[:, -1] if healthy is None else 1.0 - p[:, healthy]
+    return result
+
+
+def scores(
+    actual: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    p: NDArray[np.float64],
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Score predictions.
+
+    Args:
+        actual: class indices (n,).
+        predicted: class indices (n,).
+        p: probabilities (n, classes).
+        classes: names in the order of the indices.
+
+    Returns:
+        JSON-ready: `accuracy` and `loss` (cross-entropy, nats) first; intervals are 95 % Wilson.
+        What the data cannot tell (AUC of one class, say) is None.
+    """
+    every = list(range(len(classes)))
+    one_hot = np.eye(len(classes))[actual]
+    result: dict[str, Any] = {
+        "accuracy": float((actual == predicted).mean()),
+        "loss": float(metrics.log_loss(actual, p, labels=every)),
+        "n": len(actual),
+        "accuracy_ci95": proportion(int((actual == predicted).sum()), len(actual))["ci95"],
+        "balanced_accuracy": balanced_accuracy(actual, predicted),
+        "roc_auc": roc_auc(actual, p, classes),
+        "brier": float(((p - one_hot) ** 2).sum(axis=1).mean()),
+    }
+    result |= _disease_scores(actual, predicted, classes)
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        actual, predicted, labels=every, zero_division=0.0
+    )
+    result["per_class"] = {
+        name: {
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]),
+            "n": int(support[i]),
+            "roc_auc": _auc(actual == i, p[:, i]),
+        }
+        for i, name in enumerate(classes)
+    }
+    matrix = metrics.confusion_matrix(actual, predicted, labels=every)
+    result["confusion_matrix"] = {
+        "classes": list(classes),
+        "rows_actual_columns_predicted": matrix.tolist(),
+    }
+    return result
+
+
+def balanced_accuracy(actual: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Average the recall of the classes that occur."""
+    return float(np.mean([(predicted[actual == c] == c).mean() for c in np.unique(actual)]))
+
+
+def roc_auc(
+    actual: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str]
+) -> float | None:
+    """Return the area under the ROC curve: of disease for two classes, else the mean one-vs-rest.
+
+    None when a class does not occur, or only one does.
+    """
+    if len(classes) == 2:
+        healthy = healthy_index(classes)
+        diseased = actual == 1 if healthy is None else actual != healthy
+        return _auc(diseased, disease_probability(p, classes))
+    areas = [_auc(actual == i, p[:, i]) for i in range(len(classes))]
+    return None if None in areas else float(np.mean([a for a in areas if a is not None]))
+
+
+def _auc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float | None:
+    if positive.all() or not positive.any():
+        return None
+    return float(metrics.roc_auc_score(positive, score))
+
+
+def _disease_scores(
+    actual: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, Any]:
+    healthy = healthy_index(classes)
+    if healthy is None and len(classes) > 2:
+        return {"positive": None, "sensitivity": None, "specificity": None}
+    negative = 0 if healthy is None else healthy
+    sick, called_sick = actual != negative, predicted != negative
+    return {
+        "positive": [name for i, name in enumerate(classes) if i != negative],
+        "sensitivity": proportion(int((sick & called_sick).sum()), int(sick.sum())),
+        "specificity": proportion(int((~sick & ~called_sick).sum()), int((~sick).sum())),
+    }

@@ -1,0 +1,51 @@
+"""What training tells MLflow."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from scans.manifest import MANIFEST, read_summary
+
+
+def log_inputs(options: dict[str, Any], data: Path) -> None:
+    """Log parameters, the environment and the data set, before the work."""
+    mlflow.log_params(options)
+    installed = {d.name: d.version for d in importlib.metadata.distributions()}
+    frozen = "\n".join(f"{name}=={version}" for name, version in sorted(installed.items()))
+    mlflow.log_text(frozen + "\n", "environment.txt")
+    summary = read_summary(data)
+    mlflow.set_tags({"data_digest": summary["data_digest"], "phantom": summary["phantom"]})
+    manifest = pd.read_csv(data / MANIFEST, dtype=str)
+    dataset = mlflow.data.from_pandas(
+        manifest, source=str(data / MANIFEST), name="scans", digest=summary["data_digest"][:36]
+    )
+    mlflow.log_input(dataset, context="training")
+    mlflow.log_artifact(str(data / MANIFEST))
+
+
+def log_outputs(history: list[dict[str, float]], output: Path) -> None:
+    """Log per-epoch metrics, the learning curve and the model, after the work."""
+    for row in history:
+        epoch = int(row["epoch"])
+        mlflow.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=epoch)
+    mlflow.log_figure(_learning_curve(history), "learning_curve.png")
+    mlflow.log_artifacts(str(output / "model"), "model")
+
+
+def _learning_curve(history: list[dict[str, float]]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in history[0]:
+                axes.plot(epochs, [row[key] for row in history], label=label)
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.legend()
+    return figure
