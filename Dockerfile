@@ -12,13 +12,12 @@ ARG MODEL=artifacts/training/model
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv --without-pip /opt/venv
-COPY requirements-serve.txt deploy/requirements-image.txt deploy/slim-venv.sh /build/
+COPY requirements-serve.txt deploy/slim-venv.sh /build/
 COPY ${MODEL:-deploy/no-model}/requirements.txt /build/requirements-model.txt
 # mlflow-skinny is the same code as mlflow without the tracking server's dependencies (ADR 0030).
 RUN sed -i -E 's/^mlflow([^-_[:alnum:]].*)?$/mlflow-skinny\1/' /build/requirements-*.txt \
     && pip --python /opt/venv/bin/python install \
         -r /build/requirements-serve.txt \
-        -r /build/requirements-image.txt \
         -r /build/requirements-model.txt \
     && bash /build/slim-venv.sh /opt/venv
 COPY serve /app/serve

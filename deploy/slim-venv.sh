@@ -12,6 +12,12 @@ if [ -d "$packages/openvino" ]; then
         -name '*_gpu_plugin.so' -o -name '*_npu_*' -o -name cache.json -o \
         -name 'libopenvino_*_frontend.so*' ! -name 'libopenvino_ir_frontend.so*' \) -delete
 fi
+# Arrow reads Parquet here; Flight is its network protocol, Substrait its query plans.
+if [ -d "$packages/pyarrow" ]; then
+    rm -rf "$packages"/pyarrow/{include,src,tests}
+    find "$packages/pyarrow" -type f \( -name 'libarrow_flight*' -o -name 'libarrow_substrait*' \
+        -o -name '_flight*' -o -name '_substrait*' -o -name '*.pxi' -o -name '*.pyx' \) -delete
+fi
 find "$packages" -type d -name tests \( -path '*/numpy/*' -o -path '*/pandas/*' \) -prune \
     -exec rm -rf {} +
 # botocore describes every AWS service; signing in and reading S3 needs these.
