@@ -58,19 +58,21 @@ url_of() {
     echo "http://$published/health"
 }
 
+responds() { curl -fsS --max-time 3 -o /dev/null "$1" 2>/dev/null; }
 answers() {
     local url
-    url=$(url_of "$1" 2>/dev/null) && curl -fsS --max-time 3 -o /dev/null "$url" 2>/dev/null
+    url=$(url_of "$1" 2>/dev/null) && responds "$url"
 }
 
 wait_until_healthy() {
-    local deadline=$((SECONDS + timeout_s))
+    local deadline=$((SECONDS + timeout_s)) url
+    url=$(url_of "$1" 2>/dev/null) || url= # a stopped container has no port; said below
     while [ "$SECONDS" -lt "$deadline" ]; do
+        if [ -n "$url" ] && responds "$url"; then return 0; fi
         if [ "$(state_of "$1" '{{.State.Running}}')" != true ]; then
             say "$1 stopped with exit code $(state_of "$1" '{{.State.ExitCode}}')"
             return 1
         fi
-        if answers "$1"; then return 0; fi
         sleep 0.5
     done
     say "$1 did not answer /health within $timeout_s s"

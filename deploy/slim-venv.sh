@@ -12,14 +12,16 @@ if [ -d "$packages/openvino" ]; then
         -name '*_gpu_plugin.so' -o -name '*_npu_*' -o -name cache.json -o \
         -name 'libopenvino_*_frontend.so*' ! -name 'libopenvino_ir_frontend.so*' \) -delete
 fi
-# Arrow reads Parquet here; Flight is its network protocol, Substrait its query plans.
+# Arrow reads Parquet here; Flight is its network protocol.
 if [ -d "$packages/pyarrow" ]; then
     rm -rf "$packages"/pyarrow/{include,src,tests}
-    find "$packages/pyarrow" -type f \( -name 'libarrow_flight*' -o -name 'libarrow_substrait*' \
-        -o -name '_flight*' -o -name '_substrait*' -o -name '*.pxi' -o -name '*.pyx' \) -delete
+    find "$packages/pyarrow" -type f \( -name 'libarrow_flight*' -o -name '_flight*' \
+        -o -name '*.pxi' -o -name '*.pyx' \) -delete
+    # The wheel holds one library under three names; the linker asks for the middle one.
+    rm -f "$packages"/pyarrow/libarrow_python.so "$packages"/pyarrow/libarrow_python.so.*.*
 fi
-find "$packages" -type d -name tests \( -path '*/numpy/*' -o -path '*/pandas/*' \) -prune \
-    -exec rm -rf {} +
+rm -rf "$packages"/pandas/tests "$packages"/numpy/{distutils,f2py} "$packages"/pydicom/data/test_files
+find "$packages" -type f \( -name '*.pyi' -o -name '*.a' \) -delete
 # botocore describes every AWS service; signing in and reading S3 needs these.
 if [ -d "$packages/botocore/data" ]; then
     find "$packages/botocore/data" -mindepth 1 -maxdepth 1 -type d \
