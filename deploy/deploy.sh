@@ -12,6 +12,7 @@
 #   CHEST_CT_NAME       name of the container                     (chest-ct)
 #   CHEST_CT_PORT       host port, or address:port                (80)
 #   CHEST_CT_ENV_FILE   variables for the server, one a line      (/etc/chest-ct/chest-ct.env)
+#                       it must be there, so that a lost file cannot open the server; it may be empty
 #   CHEST_CT_MEMORY     memory limit of the container             (1g)
 #   HEALTH_TIMEOUT_S    how long a start may take, in seconds     (90)
 #   AWS_ECR_LOGIN_URI   registry to sign in to with the AWS CLI   (any *.dkr.ecr.* in IMAGE)
@@ -92,14 +93,13 @@ start_container() {
         --network bridge --publish "$publish" --memory "$memory" --pids-limit 256
         --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges
         --log-opt max-size=10m --label "chest-ct.settings=$(settings_digest)"
+        --env-file "$env_file"
     )
-    if [ -f "$env_file" ]; then options+=(--env-file "$env_file"); fi
     container run -d --name "$container" "${options[@]}" "$@" "$image" >/dev/null
 }
 
 settings_digest() {
-    { echo "$port $memory"; if [ -f "$env_file" ]; then cat "$env_file"; fi; } |
-        sha256sum | cut -c 1-16
+    { echo "$port $memory"; cat "$env_file"; } | sha256sum | cut -c 1-16
 }
 
 sign_in() {
@@ -243,15 +243,14 @@ if [ $# -ne 1 ] || [ -z "$1" ] || [ "$1" = --help ] || [ "$1" = -h ]; then
     sed -n '2,/^set -euo/{/^set -euo/d;s/^# \{0,1\}//;p}' "$0" >&2
     exit 2
 fi
+if [[ $1 = -* && $1 != --rollback ]]; then fail 2 "expected an image or --rollback, received $1"; fi
 if ! [[ $timeout_s =~ ^[1-9][0-9]*$ ]]; then
     fail 2 "expected HEALTH_TIMEOUT_S to be a number of seconds, received '$timeout_s'"
 fi
+[ -r "$env_file" ] || fail 2 "expected the server's settings in $env_file, which is not there or" \
+    "not readable by $(id -un); make it (it may be empty, which lets everybody in)"
 exec 9>"${TMPDIR:-/tmp}/$name-deploy.lock"
 flock -n 9 || fail 2 "another deployment of $name is under way"
 trap on_exit EXIT
 trap 'exit 1' INT TERM HUP
-case $1 in
---rollback) rollback ;;
--*) fail 2 "expected an image or --rollback, received $1" ;;
-*) deploy "$1" ;;
-esac
+if [ "$1" = --rollback ]; then rollback; else deploy "$1"; fi

@@ -34,6 +34,7 @@ class Host:
         self.port = free_port()
         self.name = f"chest-ct-test-{self.port}"
         self.env_file = folder / "chest-ct.env"
+        self.env_file.touch()
         self.env = os.environ | {
             "CONTAINER_TOOL": engine.tool,
             "CHEST_CT_NAME": self.name,
@@ -193,6 +194,14 @@ def test_two_deployments_do_not_run_at_once(host: Host, small_image: Build) -> N
     assert host.deploy(small_image("one"))[0] == 2
     process.communicate(timeout=60)
     assert host.deploy(small_image("one"))[0] == 0
+
+
+def test_without_its_settings_file_nothing_is_started(host: Host, small_image: Build) -> None:
+    host.env_file.unlink()
+    code, said = host.deploy(small_image("one"))
+    assert code == 2
+    assert str(host.env_file) in said
+    assert host.containers() == set()
 
 
 @pytest.mark.parametrize("arguments", [[], ["one", "two"], ["--force"], ["--help"]])
