@@ -2,102 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from serve.access import KEYS_VARIABLE, is_loopback, read_keys
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
-    from serve.app import ServerSettings
-    from serve.model_files import ModelFiles
+from serve.limits import Limits
+from serve.model_files import ModelNotFoundError
+from serve.process import serve_alone, serve_with_workers, set_up_logging
+from serve.settings import ServerSettings
 
 logger = logging.getLogger("serve")
 MEBIBYTE = 1024 * 1024
 SHORT_KEY = 16
-
-
-def fetch_model(model_uri: str) -> ModelFiles:
-    """Return the model's files; see `serve.model_files.fetch`."""
-    from serve.model_files import fetch
-
-    return fetch(model_uri)
-
-
-def load_app(files: ModelFiles, settings: ServerSettings) -> ASGIApp:
-    """Return the application around the model in `files`; each worker process calls this once."""
-    set_up_logging()
-    import mlflow.pyfunc
-
-    from serve.app import build_app
-
-    return build_app(mlflow.pyfunc.load_model(str(files.folder)), files, settings)
-
-
-def set_up_logging() -> None:
-    """Send the log to standard error, one line a record."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-
-
-def run_server(
-    host: str, port: int, workers: int, files: ModelFiles, settings: ServerSettings
-) -> None:
-    """Answer requests until SIGTERM or SIGINT; then finish those that run, and return.
-
-    Raises:
-        OSError: the address is taken or not this machine's.
-    """
-    import uvicorn
-    from uvicorn.supervisors import Multiprocess
-
-    from serve.http1 import TimedHeadersProtocol
-
-    config = uvicorn.Config(
-        functools.partial(load_app, files, settings),
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        http=TimedHeadersProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.limits.request_timeout_s) + 1,
-        # A worker loads the model before it answers uvicorn's health check.
-        timeout_worker_healthcheck=60,
-    )
-    if workers == 1:
-        config.load()
-        uvicorn.Server(config).run()
-        return
-    with_metrics_folder(lambda: Multiprocess(config, sockets=[config.bind_socket()]).run())
-
-
-def with_metrics_folder(run: Any) -> None:
-    """Call `run` with a folder in which worker processes keep their counts, then delete it."""
-    folder = tempfile.mkdtemp(prefix="chest-ct-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    try:
-        run()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def checked_keys(key_file: Path | None, host: str, no_auth: bool) -> tuple[str, ...]:
@@ -162,39 +83,18 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     set_up_logging()
     keys = checked_keys(api_key_file, host, no_auth)
-    from serve.limits import Limits
-
     limits = Limits(
         max_body_bytes=max_body_mb * MEBIBYTE,
         max_rows=max_rows,
         max_in_flight=max_in_flight,
         request_timeout_s=request_timeout_s,
     )
-    start(model_uri, host, port, workers, limits, keys, allow_origin)
-
-
-def start(
-    model_uri: str,
-    host: str,
-    port: int,
-    workers: int,
-    limits: Any,
-    keys: tuple[str, ...],
-    allow_origin: tuple[str, ...],
-) -> None:
-    """Fetch the model and serve it; one sentence and exit code 2 where that cannot be."""
-    from serve.app import ServerSettings
-    from serve.model_files import ModelNotFoundError
-
     settings = ServerSettings(limits, keys, allow_origin)
     try:
         if workers == 1:
-            files = fetch_model(model_uri)
+            serve_alone(model_uri, host, port, settings)
         else:
-            # Fetched once for all workers, in a process that gives its memory back.
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                files = pool.submit(fetch_model, model_uri).result()
-        run_server(host, port, workers, files, settings)
+            serve_with_workers(model_uri, host, port, settings, workers)
     except ModelNotFoundError as error:
         raise click.UsageError(str(error)) from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from serve.page import results_page
 from serve.predict import predict_files, query_params, uploaded_files
 from serve.requests import current
 from serve.scoring import Scorer
+from serve.settings import ServerSettings
 
 STATIC = Path(__file__).parent / "static"
 MLFLOW_PATHS = {"/ping", "/health", "/version", "/invocations"}
@@ -36,21 +36,6 @@ FILES_SCHEMA = {
     "type": "object",
     "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
 }
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """What the operator chose.
-
-    Args:
-        limits: bounds on what one client can take.
-        keys: API keys; none means that everybody may ask.
-        allowed_origins: other web sites whose scripts may call this server.
-    """
-
-    limits: Limits = field(default_factory=Limits)
-    keys: tuple[str, ...] = field(default=(), repr=False)
-    allowed_origins: tuple[str, ...] = ()
 
 
 class Either:

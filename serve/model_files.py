@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DISCLAIMER = "Research software, not a medical device."
+NOTICE = "Research software, not a medical device."
+COLUMN = "image"
+SCORES_ARTIFACT = "registry/scores.json"  # in the run that a registered version came from
+SCORE_TAG = "score."
 METADATA_SHOWN = ("classes", "image_size_px", "precision", "data_digest", "phantom")
 
 
@@ -22,7 +25,7 @@ class ModelFiles:
         version: registered version.
         stage: `Staging`, `Production`, …, or None.
         aliases: names such as `champion` that point at this version.
-        tags: the version's tags.
+        scores: on the test split, with their intervals, as evaluation's scores.json has them.
     """
 
     folder: Path
@@ -30,7 +33,7 @@ class ModelFiles:
     version: str | None = None
     stage: str | None = None
     aliases: list[str] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, Any] | None = None
 
 
 class ModelNotFoundError(Exception):
@@ -47,16 +50,13 @@ def fetch(model_uri: str) -> ModelFiles:
         ModelNotFoundError: with one sentence that says what to do.
     """
     import mlflow.artifacts
-    from mlflow.exceptions import MlflowException
 
     try:
-        registered = registered_version(model_uri)
-        if registered is None:
+        files = registered_version(model_uri)
+        if files is None:
             folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri))
-            files = ModelFiles(folder)
-        else:
-            files = registered
-    except (MlflowException, OSError, ValueError) as error:
+            files = ModelFiles(folder, scores=scores_beside(folder))
+    except Exception as error:  # MLflow's, an object store's, a tracking server's, the disk's
         raise ModelNotFoundError(
             f"Expected a model at {model_uri}, such as models:/chest-ct/Production, s3://… or a "
             f"folder; {first_line(error)} Check the URI and MLFLOW_TRACKING_URI."
@@ -67,6 +67,31 @@ def fetch(model_uri: str) -> ModelFiles:
             "Give the folder that `mlflow.pyfunc.save_model` wrote."
         )
     return files
+
+
+def load(files: ModelFiles) -> Any:
+    """Return the loaded pyfunc.
+
+    Raises:
+        ModelNotFoundError: it cannot be loaded here, or takes something else than scans.
+    """
+    import mlflow.pyfunc
+
+    try:
+        model = mlflow.pyfunc.load_model(str(files.folder))
+    except Exception as error:  # whatever the model's own code raises
+        raise ModelNotFoundError(
+            f"The model cannot be loaded here: {first_line(error)} "
+            "Check that its requirements are installed."
+        ) from error
+    schema = model.metadata.get_input_schema()
+    columns = schema.input_names() if schema is not None and schema.has_input_names() else []
+    if columns != [COLUMN]:
+        raise ModelNotFoundError(
+            f"Expected a model with one input column {COLUMN!r}; its signature has "
+            f"{columns or 'none'}. Give one that this project's training wrote."
+        )
+    return model
 
 
 def first_line(error: Exception) -> str:
@@ -91,15 +116,55 @@ def registered_version(model_uri: str) -> ModelFiles | None:
         name, version = get_model_name_and_version(client, model_uri)
         found = client.get_model_version(name, version)
     aliases = client.get_registered_model(name).aliases
-    uri = f"models:/{name}/{version}"
+    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}"))
     return ModelFiles(
-        folder=Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)),
+        folder=folder,
+        scores=scores_of_run(found.run_id) or scores_beside(folder) or scores_in_tags(found.tags),
         name=name,
         version=str(version),
         stage=None if found.current_stage in (None, "None") else found.current_stage,
         aliases=sorted(alias for alias, held in aliases.items() if str(held) == str(version)),
-        tags=dict(found.tags),
     )
+
+
+def scores_of_run(run_id: str | None) -> dict[str, Any] | None:
+    """Return the scores that evaluation logged with the registered version, or None."""
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    if not run_id:
+        return None
+    try:
+        scores: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{SCORES_ARTIFACT}")
+    except (MlflowException, OSError):
+        return None  # registered by other means than this project's evaluation
+    return scores
+
+
+def scores_beside(folder: Path) -> dict[str, Any] | None:
+    """Return the scores in a model's folder, where a copy for an image has them, or None."""
+    file = folder / "scores.json"
+    if not file.is_file():
+        return None
+    scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return scores
+
+
+def scores_in_tags(tags: dict[str, str]) -> dict[str, Any] | None:
+    """Return the numbers in tags such as `score.sensitivity.value`, nested again, or None."""
+    scores: dict[str, Any] = {}
+    for tag, text in tags.items():
+        if not tag.startswith(SCORE_TAG):
+            continue
+        *outer, last = tag.removeprefix(SCORE_TAG).split(".")
+        nested = scores
+        for name in outer:
+            nested = nested.setdefault(name, {})
+        try:
+            nested[last] = float(text)
+        except ValueError:
+            nested[last] = None
+    return scores or None
 
 
 def about(files: ModelFiles, metadata: Any) -> dict[str, Any]:
@@ -110,7 +175,7 @@ def about(files: ModelFiles, metadata: Any) -> dict[str, Any]:
         metadata: the loaded model's `mlflow.models.Model`.
     """
     own = metadata.metadata or {}
-    schema = metadata.get_params_schema() if hasattr(metadata, "get_params_schema") else None
+    schema = metadata.get_params_schema()
     return {
         "name": files.name,
         "version": files.version,
@@ -119,35 +184,7 @@ def about(files: ModelFiles, metadata: Any) -> dict[str, Any]:
         **{key: own.get(key) for key in METADATA_SHOWN},
         "model_digest": own.get("network_sha256"),
         "created_at": metadata.utc_time_created,
-        "params": {p.name: str(p.dtype.name) for p in schema.params} if schema else {},
-        "scores": test_scores(files, own),
-        "notice": DISCLAIMER,
+        "params": {spec.name: str(spec.dtype.name) for spec in schema.params} if schema else {},
+        "scores": files.scores,
+        "notice": NOTICE,
     }
-
-
-def test_scores(files: ModelFiles, metadata: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the scores on the test split, with their intervals, or None if none came along.
-
-    Evaluation puts them on the registered version as `scores.<name>` tags; a `scores.json` in the
-    model's folder is read for models that were copied out of a registry.
-    """
-    tagged = {
-        name.removeprefix("scores."): from_json(text)
-        for name, text in files.tags.items()
-        if name.startswith("scores.")
-    }
-    if tagged:
-        return tagged
-    file = files.folder / "scores.json"
-    if file.is_file():
-        scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return scores
-    return metadata.get("scores")
-
-
-def from_json(text: str) -> Any:
-    """Return what a tag holds: JSON where it is JSON, else its text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

@@ -63,8 +63,7 @@ def query_params(query: QueryParams, scorer: Scorer) -> dict[str, Any] | None:
     """
     if not query:
         return None
-    schema = scorer.metadata.get_params_schema()
-    declared = {spec.name: spec.dtype.name for spec in schema.params} if schema else {}
+    declared = scorer.declared_params()
     params: dict[str, Any] = {}
     for name, text in query.items():
         if name not in declared:

@@ -63,11 +63,23 @@ class Scorer:
             text = error.message if isinstance(error, MlflowException) else str(error)
             if isinstance(error, MlflowException) and "Failed to enforce schema" in text:
                 raise  # the request's shape: the /invocations filter says what was expected
+            if isinstance(error, MlflowException) and text.startswith("Invalid parameters"):
+                raise self._wrong_parameters() from error
             if message := tellable(text):
                 raise RefusalError(400, "bad_request", message) from error
             raise model_failed(error) from error
         except Exception as error:
             raise model_failed(error) from error
+
+    def declared_params(self) -> dict[str, str]:
+        """Return the names of the model's parameters and MLflow's names of their types."""
+        schema = self.metadata.get_params_schema()
+        return {spec.name: str(spec.dtype.name) for spec in schema.params} if schema else {}
+
+    def _wrong_parameters(self) -> RefusalError:
+        declared = ", ".join(f"{name} ({kind})" for name, kind in self.declared_params().items())
+        message = f"Expected params of the types the model declares: {declared}; received others."
+        return RefusalError(400, "bad_request", message)
 
 
 def model_failed(error: Exception) -> RefusalError:

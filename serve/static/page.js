@@ -1,7 +1,7 @@
 // The page works without this file as a plain form. With it, each answer lands on its own card,
 // and pictures and key stay in this tab.
 
-import { element, inWords, newCard, percent, showOnCard } from "./cards.js";
+import { element, inWords, newCard, showOnCard } from "./cards.js";
 import { csvText } from "./csv.js";
 import { Queue } from "./queue.js";
 import { ask, askForKey } from "./server.js";
@@ -97,18 +97,23 @@ function showAbout(model) {
 }
 
 function showScores(scores) {
-  const rows = Object.entries(scores ?? {}).map(([name, score]) => {
-    const value = typeof score === "object" ? score?.value : score;
-    if (typeof value !== "number") return null;
-    const interval = score.low === undefined ? "" : `${percent(score.low)} to ${percent(score.high)}`;
-    const row = element("tr");
+  const rows = [];
+  for (const [name, score] of Object.entries(scores ?? {})) {
+    // accuracy: 0.9 with accuracy_ci95: [low, high] beside it, or sensitivity: {value, ci95}.
+    const value = typeof score === "number" ? score : score?.value;
+    if (typeof value !== "number" || name === "n") continue;
+    const interval = score.ci95 ?? scores[`${name}_ci95`];
     const title = element("th", inWords(name));
     title.scope = "row";
-    row.append(title, element("td", value.toFixed(3)), element("td", interval));
-    return row;
-  });
-  $("scores").hidden = !rows.some(Boolean);
-  $("scores-body").replaceChildren(...rows.filter(Boolean));
+    const row = element("tr");
+    const range = interval ? interval.map((p) => p.toFixed(3)).join(" to ") : "";
+    row.append(title, element("td", value.toFixed(3)), element("td", range));
+    rows.push(row);
+  }
+  $("scores").hidden = !rows.length;
+  $("scores-body").replaceChildren(...rows);
+  const count = typeof scores?.n === "number" ? ` (${scores.n} scans)` : "";
+  $("scores-title").textContent = `Scores on the test split${count}`;
 }
 
 async function filesIn(entry) {

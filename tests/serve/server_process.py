@@ -32,6 +32,15 @@ class ServerProcess:
         """Return what the server wrote to standard output and error."""
         return self.log_file.read_text()
 
+    def logged(self, text: str) -> str:
+        """Return the first log line with `text`; a line is written after its answer is sent."""
+        for _ in range(100):
+            for line in self.log().splitlines():
+                if text in line:
+                    return line
+            time.sleep(0.05)
+        raise AssertionError(f"{text!r} is not in the log:\n{self.log()}")
+
 
 def wait_until_ready(server: ServerProcess) -> None:
     """Return when the server answers /ping; raise with its log if it ends or takes too long."""
@@ -71,10 +80,14 @@ def running(
 
 @contextmanager
 def running_serve(
-    model: Path | str, folder: Path, *options: str, env: Mapping[str, str] | None = None
+    model: Path | str,
+    folder: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[ServerProcess]:
-    """Run `python -m serve` on a free port with the options given."""
-    port = free_port()
+    """Run `python -m serve` with the options given, on a free port unless one is named."""
+    port = port or free_port()
     command = [sys.executable, "-m", "serve", "--model-uri", str(model), "--port", str(port)]
     with running([*command, *options], port, folder / f"serve-{port}.log", env) as server:
         yield server

@@ -17,7 +17,7 @@ MODEL_FAILS = base64.b64encode(b"raise now").decode()
 JSON = "application/json"
 BAD_REQUESTS = {
     "no JSON": (b"{", JSON, 400, "not JSON at line 1"),
-    "no text": (b"\xff\xfe{}", JSON, 400, "not UTF-8"),
+    "no text": (b'{"\xff": 1}', JSON, 400, "not UTF-8"),
     "a list": (b"[1]", JSON, 400, "a JSON list"),
     "nested": (b"[" * 100_000, JSON, 400, "nested too deeply"),
     "no known field": (b'{"picture": 1}', JSON, 400, "received 'picture'"),
@@ -30,7 +30,7 @@ BAD_REQUESTS = {
         json.dumps({"instances": [SCAN], "params": {"threshold": "much"}}).encode(),
         JSON,
         400,
-        "params",
+        "threshold (double)",
     ),
     "CSV column": (b"scan\nabc\n", "text/csv", 400, "columns 'scan'"),
     "CSV bytes": (b"\xff\xff", "text/csv", 400, "could not be read"),
@@ -76,7 +76,7 @@ def test_a_failing_model_is_the_servers_fault(trial_server: ServerProcess) -> No
         assert answer.status_code == 500
         assert_clear(answer)
         assert "The model failed" in answer.json()["message"]
-    assert "raised=RuntimeError at trial.py:" in trial_server.log()
+    assert trial_server.logged("raised=RuntimeError at trial.py:")
     assert "patient.dcm" not in trial_server.log()
 
 

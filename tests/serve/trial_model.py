@@ -6,6 +6,7 @@ mean brightness, so equal bytes always get equal rows.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 CLASSES = ("adenocarcinoma", "large.cell.carcinoma", "normal", "squamous.cell.carcinoma")
@@ -86,13 +87,15 @@ def save_trial_model(folder: Path) -> Path:
     code.write_text(CODE)
     parameters = [ParamSpec("explain", "boolean", False), ParamSpec("threshold", "double", 0.5)]
     path = folder / "model"
-    mlflow.pyfunc.save_model(
-        str(path),
-        python_model=str(code),
-        signature=ModelSignature(
-            Schema([ColSpec("string", "image")]), None, ParamSchema(parameters)
-        ),
-        pip_requirements=["mlflow", "pandas", "pillow"],
-        metadata=METADATA,
-    )
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")  # MLflow recommends type hints; they end here
+        mlflow.pyfunc.save_model(
+            str(path),
+            python_model=str(code),
+            signature=ModelSignature(
+                Schema([ColSpec("string", "image")]), None, ParamSchema(parameters)
+            ),
+            pip_requirements=["mlflow", "pandas", "pillow"],
+            metadata=METADATA,
+        )
     return path
