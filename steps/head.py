@@ -20,8 +20,8 @@ class HeadSettings:
     epochs: int
     batch_size: int
     steps_per_epoch: int  # 0: as many as there are batches
-    learning_rate: float
-    weight_decay: float  # decoupled, of AdamW
+    learning_rate: float  # of Adam at the first step; falls to 0 along a cosine
+    l2: float  # times the sum of squared kernel entries, added to the loss
     dropout: float  # fraction of the features, 0 to below 1
     balanced_classes: bool  # weigh each class by 1 / its share of the scans
     patience: int  # epochs without a better validation loss before training stops
@@ -36,7 +36,8 @@ def fit_head(
 ) -> tuple[Head, list[dict[str, float]]]:
     """Train a head from where it starts.
 
-    Features are standardised with the training set's mean and deviation for the optimiser's sake;
+    The loss is convex (one dense layer, L2), so there is one best head; a rate that falls to 0
+    reaches it. Features are standardised with the training set's mean and deviation for the optimiser's sake;
     that step is folded into the kernel and the bias that are returned, so a head is one product.
 
     Args:
@@ -55,14 +56,17 @@ def fit_head(
     keras.utils.set_random_seed(seed)
     head = keras.models.clone_model(start)
     head.set_weights(start.get_weights())
+    head.get_layer("logits").kernel.regularizer = keras.regularizers.L2(settings.l2)
     features, labels = train
     mean, deviation = _mean_and_deviation(features)
     network = keras.Sequential(
         [keras.Input(features.shape[1:]), keras.layers.Dropout(settings.dropout), head]
     )
     network.compile(
-        optimizer=keras.optimizers.AdamW(
-            settings.learning_rate, weight_decay=settings.weight_decay
+        optimizer=keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(
+                settings.learning_rate, settings.epochs * _steps(len(labels), settings)
+            )
         ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],

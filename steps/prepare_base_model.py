@@ -45,7 +45,7 @@ def prepare_base_model(
         precision: what the runtime computes in.
         preprocessing: how scans become pixels, the same in every later stage.
         calibration_images: training scans that int8's ranges are measured on.
-        seed: of random weights, the head's start and the choice of calibration scans.
+        seed: of random weights and of the choice of calibration scans.
 
     Returns:
         The contents of base.json.
@@ -64,7 +64,7 @@ def prepare_base_model(
     rows = read_manifest(data)
     classes = sorted({row.label for row in rows})
     base = build_base(tensors, preprocessing.image_size_px, seed)
-    head = build_head(feature_count(base.output_shape[1:]), len(classes), seed)
+    head = build_head(feature_count(base.output_shape[1:]), len(classes))
     made = {
         "weights": weights if weights in ("imagenet", "random") else Path(weights).name,
         "weights_sha256": tensors_sha256(base.get_weights()),
@@ -109,7 +109,7 @@ def calibration_scans(
 @click.option("--weights", default="imagenet", help="imagenet, random, or a Keras weights file.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="int8")
 @click.option("--image-size-px", type=click.IntRange(32, 1024), default=224)
-@click.option("--calibration-images", type=click.IntRange(1), default=96)
+@click.option("--calibration-images", type=click.IntRange(1), default=120)
 @click.option(
     "--crop-fraction",
     type=click.FloatRange(0, 0.4),
