@@ -7,13 +7,17 @@
 # Published images pin the base to a digest as well (PYTHON_IMAGE in .github/workflows/deploy.yml).
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM ${PYTHON_IMAGE} AS build
+# A stage of its own, so that the packages below are installed again only when their names change.
+FROM scratch AS model
 ARG MODEL=artifacts/training/model
+COPY ${MODEL:-deploy/no-model} /model
+
+FROM ${PYTHON_IMAGE} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv --without-pip /opt/venv
 COPY requirements-serve.txt deploy/slim-venv.sh /build/
-COPY ${MODEL:-deploy/no-model}/requirements.txt /build/requirements-model.txt
+COPY --from=model /model/requirements.txt /build/requirements-model.txt
 # mlflow-skinny is the same code as mlflow without the tracking server's dependencies (ADR 0030).
 RUN sed -i -E 's/^mlflow([^-_[:alnum:]].*)?$/mlflow-skinny\1/' /build/requirements-*.txt \
     && pip --python /opt/venv/bin/python install \
@@ -21,7 +25,7 @@ RUN sed -i -E 's/^mlflow([^-_[:alnum:]].*)?$/mlflow-skinny\1/' /build/requiremen
         -r /build/requirements-model.txt \
     && bash /build/slim-venv.sh /opt/venv
 COPY serve /app/serve
-COPY ${MODEL:-deploy/no-model} /opt/model
+COPY --from=model /model /opt/model
 # The root may be read-only, so byte code is written now, and every user may read it.
 RUN python -m compileall -q /app /opt/model && chmod -R a+rX /app /opt/model /opt/venv
 
