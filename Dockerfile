@@ -14,13 +14,13 @@ COPY ${MODEL:-deploy/no-model} /model
 
 FROM ${PYTHON_IMAGE} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv --without-pip /opt/venv
 COPY requirements-serve.txt deploy/slim-venv.sh /build/
 COPY --from=model /model/requirements.txt /build/requirements-model.txt
 # mlflow-skinny is the same code as mlflow without the tracking server's dependencies (ADR 0030).
 RUN sed -i -E 's/^mlflow([^-_[:alnum:]].*)?$/mlflow-skinny\1/' /build/requirements-*.txt \
-    && pip --python /opt/venv/bin/python install \
+    && pip --python /opt/venv/bin/python install --no-compile \
         -r /build/requirements-serve.txt \
         -r /build/requirements-model.txt \
     && bash /build/slim-venv.sh /opt/venv
