@@ -81,7 +81,9 @@ def host(
 
 
 @pytest.fixture
-def pushed(engine: Engine, registry: str, small_image: Callable[..., str], tmp_path: Path) -> str:
+def pushed(
+    engine: Engine, registry: str, small_image: Callable[..., str], tmp_path: Path
+) -> Iterator[str]:
     """Name of an image that is in the registry and not on this host."""
     name = f"{registry}/chest-cancer-app:3f2c1ab"
     login = tmp_path / "push-login"
@@ -98,7 +100,8 @@ def pushed(engine: Engine, registry: str, small_image: Callable[..., str], tmp_p
     run("tag", small_image("pushed"), name)
     run("push", "-q", name)
     run("rmi", name)
-    return name
+    yield name
+    engine("rmi", "-f", name, check=False)
 
 
 def test_it_signs_in_pulls_and_leaves_no_token_behind(
