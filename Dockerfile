@@ -24,10 +24,13 @@ RUN sed -i -E 's/^mlflow([^-_[:alnum:]].*)?$/mlflow-skinny\1/' /build/requiremen
         -r /build/requirements-serve.txt \
         -r /build/requirements-model.txt \
     && bash /build/slim-venv.sh /opt/venv
+ENV PYTHONPYCACHEPREFIX=/opt/pycache
+COPY deploy/write_byte_code.py /build/
+RUN /opt/venv/bin/python /build/write_byte_code.py
 COPY serve /app/serve
 COPY --from=model /model /opt/model
-# The root may be read-only, so byte code is written now, and every user may read it.
-RUN python -m compileall -q /app /opt/model && chmod -R a+rX /app /opt/model /opt/venv
+RUN python -m compileall -q /app /opt/model \
+    && chmod -R a+rX /app /opt/model /opt/pycache /opt/venv
 
 FROM ${PYTHON_IMAGE}
 ARG PYTHON_IMAGE
@@ -42,10 +45,12 @@ LABEL org.opencontainers.image.title="chest-cancer-app" \
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPYCACHEPREFIX=/opt/pycache \
     HOME=/tmp \
     GIT_PYTHON_REFRESH=quiet \
     MLFLOW_DISABLE_TELEMETRY=true
 COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/pycache /opt/pycache
 COPY --from=build /app /app
 COPY --from=build /opt/model /opt/model
 COPY --chmod=755 deploy/entrypoint.sh /usr/local/bin/chest-ct-serve

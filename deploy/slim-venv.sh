@@ -1,6 +1,5 @@
 #!/bin/bash
-# Remove from a virtual environment what scoring on a CPU never loads, and write the byte code of
-# what it does load: with a read-only root no start could keep it.
+# Remove from a virtual environment what scoring on a CPU never loads.
 # usage: slim-venv.sh VENV
 set -euo pipefail
 
@@ -28,23 +27,3 @@ if [ -d "$packages/botocore/data" ]; then
     find "$packages/botocore/data" -mindepth 1 -maxdepth 1 -type d \
         ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -rf {} +
 fi
-"$1/bin/python" - <<'PYTHON'
-import importlib
-import sys
-
-for name in """
-    boto3 fastapi fastapi_offline mlflow.artifacts mlflow.pyfunc mlflow.pyfunc.scoring_server
-    mlflow.store.artifact.models_artifact_repo mlflow.store.artifact.s3_artifact_repo
-    mlflow.pyfunc.loaders.code_model mlflow.tracking numpy openvino pandas PIL.Image
-    prometheus_client.multiprocess pyarrow.parquet pydicom python_multipart
-    uvicorn.loops.auto uvicorn.main uvicorn.protocols.http.h11_impl uvicorn.supervisors
-""".split():
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        print(f"not part of this image: {error.name}", file=sys.stderr)
-if "PIL.Image" in sys.modules:
-    sys.modules["PIL.Image"].init()
-if "boto3" in sys.modules:
-    sys.modules["boto3"].client("s3", region_name="us-east-1")
-PYTHON

@@ -117,7 +117,12 @@ def test_only_code_and_the_model_reach_the_builder(
     found = {line.removeprefix("/context/") for line in listing.splitlines()}
     assert "artifacts/training/model/MLmodel" in found
     folders = ("serve/", "artifacts/training/model/", "deploy/no-model/")
-    files = {"requirements-serve.txt", "deploy/entrypoint.sh", "deploy/slim-venv.sh"}
+    files = {
+        "requirements-serve.txt",
+        "deploy/entrypoint.sh",
+        "deploy/slim-venv.sh",
+        "deploy/write_byte_code.py",
+    }
     surplus = {name for name in found - files if not name.startswith(folders)}
     assert not surplus - {"Dockerfile", ".dockerignore"}
 
