@@ -234,8 +234,8 @@ class S3Store:
             if response.get("Errors"):
                 code = response["Errors"][0].get("Code")
                 raise CannotRunError(
-                    f"Cannot remove files in {self.uri}: S3 answered {code}. The job removes its own "
-                    "working files; grant s3:DeleteObject (docs/batch.md)."
+                    f"Cannot remove files in {self.uri}: S3 answered {code}. The job removes its "
+                    "own working files; grant s3:DeleteObject (docs/batch.md)."
                 )
 
     def _sentence(self, error: Exception, doing: str) -> Exception:

@@ -52,8 +52,8 @@ def quiet_mlflow() -> Iterator[None]:
     """Keep MLflow's deprecation notices and chatter away from the user."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    # Recorded, not filtered: MLflow puts filters of its own before ours.
+    with warnings.catch_warnings(record=True):
         yield
 
 
