@@ -76,6 +76,7 @@ class Prepared:
     job: Job
     model: PinnedModel
     scorer: Scorer
+    columns: dict[str, str]
     output: Output
     scans: Iterator[ScanObject]
     tally: Tally
@@ -132,7 +133,7 @@ def run_job(job: Job, stop: threading.Event) -> dict[str, Any]:
             output = _open_output(job, store, owner, model, columns)
             tally = Tally()
             scans = _to_do(pages, output, model, job.retry_failed, tally)
-            prepared = Prepared(job, model, scorer, output, scans, tally, stop, lock.check)
+            prepared = Prepared(job, model, scorer, columns, output, scans, tally, stop, lock.check)
             _score(prepared)
             lock.check()
             counts, removed = _finish(prepared)
@@ -276,6 +277,7 @@ def _finish(prepared: Prepared) -> tuple[Counts, dict[str, int]]:
             f"{output.store.uri}. Run the same command again; if that does not help, add "
             "--overwrite."
         )
+    output.sweep()
     return counts, {"rows_removed": unseen - beyond_limit, "rows_beyond_limit": beyond_limit}
 
 

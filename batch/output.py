@@ -127,6 +127,10 @@ class Output:
         names = [part_name(number, self.format) for number in self._parts]
         yield from zip(names, self._read(names, self.format), strict=True)
 
+    def sweep(self) -> None:
+        """Delete segments that a lost attempt on Spark wrote a second time. Call when finished."""
+        self.store.delete(self.store.names(JOURNAL))
+
     def _hold(self, table: pa.Table) -> None:
         self._pending.append(table)
         self._pending_rows += table.num_rows
