@@ -155,7 +155,7 @@ class Scorer:
 
         with quiet_mlflow():
             try:
-                self.model: Any = mlflow.pyfunc.load_model(str(folder))
+                self.model: Any = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
             except Exception as error:  # whatever the model's own code raises
                 raise CannotRunError(
                     f"The model cannot be loaded ({type(error).__name__}: {_one_line(error)}). "

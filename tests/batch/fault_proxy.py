@@ -26,7 +26,16 @@ EXPIRED = (
     b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>The provided token has "
     b"expired.</Message></Error>"
 )
-# Each fault: none, 503, 500, expired (400), reset, truncate, corrupt, delay, lost (the request
+FORBIDDEN = (
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+)
+ANSWERS = {
+    "503": (503, SLOW_DOWN),
+    "500": (500, INTERNAL),
+    "expired": (400, EXPIRED),
+    "forbidden": (403, FORBIDDEN),
+}
+# Each fault: none, 503, 500, expired, forbidden, reset, truncate, corrupt, delay, lost (the request
 # arrives, its answer does not)
 Choose = Callable[[str, str], str]
 
@@ -102,9 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.state.choose(self.command, path)
         with self.state.lock:
             self.state.injected[fault] += 1
-        if fault in ("503", "500", "expired"):
-            text = {"503": SLOW_DOWN, "500": INTERNAL, "expired": EXPIRED}[fault]
-            self._answer({"503": 503, "500": 500, "expired": 400}[fault], [], text)
+        if fault in ANSWERS:
+            status, text = ANSWERS[fault]
+            self._answer(status, [], text)
         elif fault == "reset":
             self._reset()
         else:
