@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -100,17 +101,16 @@ class Lock:
         return json.dumps(self._owner | {"at": datetime.now(UTC).isoformat()}).encode()
 
     def _keep_fresh(self) -> None:
-        failures = 0
+        fresh_at = time.monotonic()
         while not self._done.wait(HEARTBEAT_S):
             try:
                 self._tag = self.store.write(LOCK_NAME, self._content(), only_if=self._tag)
-                failures = 0
+                fresh_at = time.monotonic()
             except ConflictError:
-                failures = STALE_AFTER_S  # certain
-            except Exception:  # the store is away; the lock may outlive that
-                failures += 1
-            if failures * HEARTBEAT_S >= STALE_AFTER_S:
                 self.lost = True
+            except Exception:  # the store is away; the lock may outlive that
+                self.lost = time.monotonic() - fresh_at > STALE_AFTER_S
+            if self.lost:
                 self._on_lost()
                 return
 
