@@ -90,7 +90,8 @@ def make_client(access: Access) -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
+    # A session of its own: the default one is not safe to use from several threads.
+    return boto3.session.Session().client(
         "s3",
         endpoint_url=access.endpoint_url,
         config=Config(

@@ -52,8 +52,9 @@ def quiet_mlflow() -> Iterator[None]:
     """Keep MLflow's deprecation notices and chatter away from the user."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    # Recorded, not filtered: MLflow puts filters of its own before ours.
+    # Recorded as well as ignored: MLflow puts filters of its own before ours.
     with warnings.catch_warnings(record=True):
+        warnings.simplefilter("ignore")
         yield
 
 

@@ -77,8 +77,7 @@ def score_on_spark(prepared: Prepared) -> None:
     """
     job, model = prepared.job, prepared.model
     with tempfile.TemporaryDirectory(prefix="batch-spark-") as scratch:
-        session = _start(job.master)
-        context = session.sparkContext
+        context = _start(job.master)
         try:
             model_zip = Path(scratch, f"model-{model.digest[:16]}.zip")
             _zip(model.folder, model_zip, "")
@@ -96,30 +95,28 @@ def score_on_spark(prepared: Prepared) -> None:
             )
             _run_waves(prepared, context, settings)
         finally:
-            session.stop()
+            context.stop()
 
 
 def _start(master: str | None) -> Any:
     try:
+        from py4j.protocol import Py4JError
+        from pyspark import SparkConf, SparkContext
         from pyspark.errors import PySparkException
-        from pyspark.sql import SparkSession
     except ImportError as error:
         raise CannotRunError(
             "--engine spark needs pyspark: pip install -r requirements-spark.txt, and Java 17."
         ) from error
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = (
-        SparkSession.builder.appName("batch scoring")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.python.worker.reuse", "true")
-        .config("spark.task.maxFailures", "8")
-    )
+    conf = SparkConf().setAppName("batch scoring").setIfMissing("spark.master", "local[*]")
+    conf.set("spark.ui.showConsoleProgress", "false").set("spark.log.level", "ERROR")
+    conf.set("spark.python.worker.reuse", "true").setIfMissing("spark.task.maxFailures", "8")
     if master:
-        builder = builder.master(master)
+        conf.setMaster(master)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        session = builder.getOrCreate()
-    except (PySparkException, OSError) as error:
+        context = SparkContext(conf=conf)
+    except (PySparkException, OSError, Py4JError) as error:
         raise CannotRunError(
             f"Spark cannot be started ({' '.join(str(error).split())[:200]}). It needs Java 17 "
             "(JAVA_HOME or `java` on PATH) and a reachable --master."
@@ -127,8 +124,7 @@ def _start(master: str | None) -> Any:
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():  # Spark puts its own in place of the job's
             signal.signal(number, handler)
-    session.sparkContext.setLogLevel("ERROR")
-    return session
+    return context
 
 
 def _zip(folder: Path, target: Path, prefix: str) -> None:

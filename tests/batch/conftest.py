@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class Bucket:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(put, objects.items()))
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def names(self, prefix: str = "") -> list[str]:
         """Return all keys below a prefix."""
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.name, Prefix=prefix
@@ -66,7 +66,7 @@ class Bucket:
         """Return all rows of the parts below a prefix, and check that parts agree on types."""
         tables = [
             pq.read_table(io.BytesIO(self.get(key)))
-            for key in self.keys(prefix + "part-")
+            for key in self.names(prefix + "part-")
             if key.endswith(".parquet")
         ]
         assert len({str(table.schema) for table in tables}) == 1
@@ -74,12 +74,16 @@ class Bucket:
 
 
 @pytest.fixture
-def bucket(s3_server: S3Server) -> Bucket:
-    """Return a new, empty bucket."""
+def bucket(s3_server: S3Server) -> Iterator[Bucket]:
+    """Yield a new, empty bucket, and give its volumes back to the server afterwards."""
     client = s3_server.client()
-    name = f"b-{uuid.uuid4().hex[:12]}"
-    client.create_bucket(Bucket=name)
-    return Bucket(name, s3_server, client)
+    made = Bucket(f"b-{uuid.uuid4().hex[:12]}", s3_server, client)
+    client.create_bucket(Bucket=made.name)
+    yield made
+    keys = [{"Key": key} for key in made.names()]
+    for start in range(0, len(keys), 1000):
+        client.delete_objects(Bucket=made.name, Delete={"Objects": keys[start : start + 1000]})
+    client.delete_bucket(Bucket=made.name)
 
 
 @dataclass

@@ -139,7 +139,7 @@ def test_what_cannot_work_is_said_in_one_sentence_before_any_work(
     message = [line for line in result.err.splitlines() if line.startswith("Error")]
     assert len(message) == 1
     assert "SK" not in message[0]
-    assert not bucket.keys("scores/")
+    assert not bucket.names("scores/")
 
 
 def test_broken_models_are_found_before_any_work(
@@ -157,7 +157,7 @@ def test_broken_models_are_found_before_any_work(
     result = run_here(*places, "--model-uri", other, "--no-tracking")
     assert result.code == 2
     assert "cannot be loaded (RuntimeError: no such network file)" in result.err
-    assert not bucket.keys("scores/")
+    assert not bucket.names("scores/")
 
 
 def test_output_that_cannot_be_written_is_found_first(

@@ -52,7 +52,7 @@ def test_command_scores_a_prefix_and_prints_only_the_summary(
     assert summary["rows_lost"] == 0
     assert summary["labels"] == {"adenocarcinoma": 30}
     assert json.loads(bucket.get("scores/summary.json")) == summary
-    assert set(bucket.keys("scores/")) == {
+    assert set(bucket.names("scores/")) == {
         "scores/part-00000.parquet", "scores/summary.json", "scores/_SUCCESS", "scores/_job.json",
         "scores/_symlink_format_manifest/manifest",
     }  # fmt: skip
@@ -173,7 +173,7 @@ def test_include_limit_and_dry_run(bucket: Bucket, run_here: Run, stand_in_model
     assert dry.code == 0
     assert dry.summary["objects"] == 21
     assert dry.summary["bytes"] == 3 + sum(len(png(n)) for n in range(20))
-    assert not bucket.keys("scores/")
+    assert not bucket.names("scores/")
     some = ("--include", "*.png", "--model-uri", stand_in_model, "--no-tracking")
     assert run_here(*places, *some, "--dry-run").summary["objects"] == 20
     first = run_here(*places, *some, "--limit", 7)
@@ -216,9 +216,9 @@ def test_interrupt_keeps_what_is_scored_and_says_how_to_go_on(
     assert out == ""
     assert "Run the same command again to go on" in err
     assert "Traceback" not in err
-    assert bucket.keys("scores/_journal/")
-    assert not bucket.keys("scores/_lock"), "the lock is given back"
-    assert not bucket.keys("scores/_SUCCESS")
+    assert bucket.names("scores/_journal/")
+    assert not bucket.names("scores/_lock"), "the lock is given back"
+    assert not bucket.names("scores/_SUCCESS")
 
 
 def test_model_that_raises_or_answers_too_few_rows_costs_only_those_rows(

@@ -94,7 +94,7 @@ def test_twenty_kills_cost_no_row_and_at_most_a_window_of_reads_each(
         reads = proxy.reads_of(scans)
 
     table = bucket.table("scores/")
-    expected = {f"s3://{bucket.name}/{key}" for key in bucket.keys("scans/")}
+    expected = {f"s3://{bucket.name}/{key}" for key in bucket.names("scans/")}
     assert killed_while_reading >= KILLS // 2, "most kills must meet a job that is scoring"
     assert len(expected) == OBJECTS
     assert table.num_rows == OBJECTS
@@ -102,7 +102,7 @@ def test_twenty_kills_cost_no_row_and_at_most_a_window_of_reads_each(
     assert table["label"].null_count == 0
     assert reads <= OBJECTS + kills * Pace(batch_size=16, workers=16).window
     assert json.loads((tmp_path / "out").read_text())["rows"] == OBJECTS
-    assert not bucket.keys("scores/_journal/")
-    assert not bucket.keys("scores/_lock")
-    assert bucket.keys("scores/_SUCCESS")
+    assert not bucket.names("scores/_journal/")
+    assert not bucket.names("scores/_lock")
+    assert bucket.names("scores/_SUCCESS")
     print(f"{kills} kills, {attempts} attempts, {reads} reads of {OBJECTS} objects")

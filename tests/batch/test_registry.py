@@ -123,4 +123,4 @@ def test_tracking_server_that_is_away_is_found_before_any_work(
     )  # fmt: skip
     assert result.code == 2
     assert "add --no-tracking" in result.err
-    assert not bucket.keys("scores/")
+    assert not bucket.names("scores/")

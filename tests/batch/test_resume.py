@@ -45,7 +45,7 @@ def test_only_new_and_changed_objects_are_read_and_gone_ones_lose_their_row(
     assert before[changed]["label"] == "adenocarcinoma"
     assert after[changed]["label"] == "normal"
     assert places[0] + "06.png" not in after
-    assert bucket.keys("scores/_SUCCESS")
+    assert bucket.names("scores/_SUCCESS")
 
 
 def test_failed_rows_are_kept_until_asked_for(
@@ -127,12 +127,12 @@ def test_a_stop_between_any_two_writes_leaves_one_row_each(
         stopped = run_here(*arguments)
         assert stopped.code == 2
         assert "power cut" in stopped.err
-    assert bucket.keys("scores/_journal/")
+    assert bucket.names("scores/_journal/")
     summary = run_here(*arguments).summary
     assert summary["objects_read"] == 0, "everything was durable in the journal"
     rows = bucket.table("scores/")
     assert rows.num_rows == len(set(rows["uri"].to_pylist())) == 25
-    assert not bucket.keys("scores/_journal/")
+    assert not bucket.names("scores/_journal/")
 
 
 def test_output_of_another_job_is_refused_and_left_alone(
@@ -140,7 +140,7 @@ def test_output_of_another_job_is_refused_and_left_alone(
 ) -> None:
     arguments = ("--model-uri", stand_in_model, "--no-tracking")
     assert run_here(*places, *arguments).code == 0
-    before = {key: bucket.get(key) for key in bucket.keys("scores/")}
+    before = {key: bucket.get(key) for key in bucket.names("scores/")}
     bucket.put({"other/1.png": png(1)})
     other_model = save_model(
         tmp_path, "\n        return super().predict(context, model_input, params)"
@@ -157,7 +157,7 @@ def test_output_of_another_job_is_refused_and_left_alone(
         assert sentence in refused.err
         assert "--overwrite" in refused.err
         assert refused.out == ""
-    assert {key: bucket.get(key) for key in bucket.keys("scores/")} == before
+    assert {key: bucket.get(key) for key in bucket.names("scores/")} == before
     bucket.put({"scores/readme.txt": b"mine"})
     replaced = run_here(f"s3://{bucket.name}/other/", places[1], *arguments, "--overwrite")
     assert replaced.code == 0
@@ -188,7 +188,7 @@ def test_two_copies_at_once_the_second_stops(
 
     thread = threading.Thread(target=first)
     thread.start()
-    while not bucket.keys("scores/_job.json"):
+    while not bucket.names("scores/_job.json"):
         time.sleep(0.1)
         assert thread.is_alive()
     second = run_here(*places, "--model-uri", model, "--no-tracking")
