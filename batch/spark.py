@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -99,6 +100,12 @@ def score_on_spark(prepared: Prepared) -> None:
 
 
 def _start(master: str | None) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its advice on versions of pandas, which is not used here
+        return _start_context(master)
+
+
+def _start_context(master: str | None) -> Any:
     try:
         from py4j.protocol import Py4JError
         from pyspark import SparkConf, SparkContext
