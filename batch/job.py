@@ -24,6 +24,7 @@ from batch.lock import Lock
 from batch.objects import Pages, ScanObject, count, list_objects, select
 from batch.output import JOURNAL, Output
 from batch.ownership import (
+    JOB_NAME,
     Ownership,
     clear,
     read_ownership,
@@ -118,6 +119,7 @@ def run_job(job: Job, stop: threading.Event) -> dict[str, Any]:
         )
     pages = _not_empty(job)
     store = open_store(job.output, job.access)
+    store.names(JOB_NAME)  # some servers make a bucket that is missing when something is written
     with Lock(store, stop.set) as lock, contextlib.ExitStack() as stack:
         owner = None if job.overwrite else read_ownership(store)
         if owner:

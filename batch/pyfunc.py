@@ -158,8 +158,9 @@ class Scorer:
             try:
                 self.model: Any = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
             except Exception as error:  # whatever the model's own code raises
+                first = _first_cause(error)
                 raise CannotRunError(
-                    f"The model cannot be loaded ({type(error).__name__}: {_one_line(error)}). "
+                    f"The model cannot be loaded ({type(first).__name__}: {_one_line(first)}). "
                     "Install the requirements it lists, or choose another --model-uri."
                 ) from error
         self.columns = columns or self._probe()
@@ -209,5 +210,12 @@ class Scorer:
         return [row for image in images for row in self.score([image])]
 
 
-def _one_line(error: Exception) -> str:
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what the model's own code raised, which MLflow wraps."""
+    while (cause := error.__cause__) is not None:
+        error = cause
+    return error
+
+
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:MAX_ERROR_CHARACTERS]

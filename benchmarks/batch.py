@@ -138,7 +138,9 @@ def bare_network(model_folder: Path, batch: int, rounds: int) -> float | None:
     network = ov.Core().read_model(files[0])
     shape = network.input(0).partial_shape
     height, width, channels = (shape[axis].get_length() for axis in (1, 2, 3))
-    compiled = ov.Core().compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    compiled = ov.Core().compile_model(
+        network, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    )
     dtype = network.input(0).element_type.to_dtype()
     fixed = shape[0].get_length() if shape[0].is_static else batch
     pixels = (

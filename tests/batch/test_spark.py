@@ -89,7 +89,7 @@ def test_one_executor_killed_in_the_middle_costs_nothing_but_time(
 
         killer = threading.Thread(target=kill_one)
         killer.start()
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=900)
         killer.join()
         reads = proxy.reads_of(scans)
         result = Result(process.returncode, out, err)
@@ -115,7 +115,7 @@ def test_one_executor_killed_in_the_middle_costs_nothing_but_time(
     bucket.put({"scans/new.png": png(9)})
     again = subprocess.run(
         command(bucket, model), env=clean_environment(tmp_path, **bucket.server.env()), cwd=ROOT,
-        capture_output=True, text=True, check=False, timeout=200,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     summary = Result(again.returncode, again.stdout, again.stderr).summary
     assert (summary["engine"], summary["objects_read"]) == ("local", 1)
