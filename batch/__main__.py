@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -151,7 +153,8 @@ def main(
         if dry_run:
             click.echo(json.dumps(jobs.dry_run(job), indent=2))
             return
-        summary = jobs.run_job(job, stop_on_signals())
+        with stop_on_signals() as stop:
+            summary = jobs.run_job(job, stop)
     except CannotRunError as error:
         say(f"Error: {error}")
         sys.exit(2)
@@ -164,8 +167,9 @@ def main(
         sys.exit(1)
 
 
-def stop_on_signals() -> threading.Event:
-    """Return an event that the first SIGINT or SIGTERM sets; the second ends the process."""
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; the second ends the process."""
     stop = threading.Event()
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -173,9 +177,12 @@ def stop_on_signals() -> threading.Event:
         click.echo("Stopping: what is scored is being written …", err=True)
         signal.signal(number, signal.SIG_DFL)
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return stop
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from botocore.stub import Stubber
 
 from batch import lock, output
 from batch.faults import CannotRunError, LockLostError
-from batch.locations import Access, FolderStore, Location, Store, open_store
+from batch.locations import (
+    Access,
+    ConflictError,
+    FolderStore,
+    Location,
+    S3Store,
+    Store,
+    make_client,
+    open_store,
+)
 from batch.lock import LOCK_NAME, Lock
 from tests.batch.conftest import Bucket, Run, png
 from tests.batch.test_job import save_model
@@ -102,8 +112,6 @@ def test_a_stop_between_any_two_writes_leaves_one_row_each(
         if moment == "after_segments":
             broken.setattr(output.Output, "publish", power_cut)
         elif moment == "after_part":
-            from batch.locations import S3Store
-
             delete = S3Store.delete
 
             def fail_for_journal(self: S3Store, names: Iterable[str]) -> None:
@@ -204,7 +212,6 @@ def store(request: pytest.FixtureRequest, bucket: Bucket, tmp_path: Path) -> Sto
     """Return a store of either kind."""
     if request.param == "folder":
         return FolderStore(tmp_path / "store")
-    from batch.locations import S3Store
 
     return S3Store(bucket.client, Location.parse(f"s3://{bucket.name}/out/"), None)
 
@@ -247,7 +254,6 @@ def test_only_one_of_many_takes_over_a_dead_lock(
     holder = {"owner": "x", "host": "elsewhere", "pid": 1, "namespace": "n", "started": "1"}
     store.write(LOCK_NAME, json.dumps(holder).encode())
     tag = store.read(LOCK_NAME)[1]
-    from batch.locations import ConflictError
 
     store.write(LOCK_NAME, b"first", only_if=tag)
     with pytest.raises(ConflictError):
@@ -259,3 +265,16 @@ def test_only_one_of_many_takes_over_a_dead_lock(
 
 def test_open_store_chooses_by_location(tmp_path: Path) -> None:
     assert isinstance(open_store(Location.parse(str(tmp_path)), Access()), FolderStore)
+
+
+def test_everything_written_to_s3_is_encrypted_with_the_key_given() -> None:
+    client = make_client(Access(endpoint_url="http://127.0.0.1:1"))
+    put = {
+        "Bucket": "b", "Key": "out/part", "Body": b"rows", "IfNoneMatch": "*",
+        "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:eu:1:key/k",
+    }  # fmt: skip
+    with Stubber(client) as stubbed:
+        stubbed.add_response("put_object", {"ETag": '"e"'}, put)
+        store = S3Store(client, Location.parse("s3://b/out/"), "arn:aws:kms:eu:1:key/k")
+        assert store.write("part", b"rows", only_if="absent") == '"e"'
+        stubbed.assert_no_pending_responses()
