@@ -12,7 +12,7 @@ import click
 
 from serve.access import KEYS_VARIABLE, is_loopback, read_keys
 from serve.model_files import ModelNotFoundError
-from serve.process import serve_alone, serve_with_workers, set_up_logging
+from serve.process import CannotStartError, serve_alone, serve_with_workers, set_up_logging
 from serve.settings import Limits, ServerSettings
 
 logger = logging.getLogger("serve")
@@ -94,8 +94,9 @@ def main(
             serve_alone(model_uri, host, port, settings)
         else:
             serve_with_workers(model_uri, host, port, settings, workers)
-    except ModelNotFoundError as error:
-        raise click.UsageError(str(error)) from error
+    except (ModelNotFoundError, CannotStartError) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -101,16 +101,8 @@ def own_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.mount("/static", StaticFiles(directory=STATIC))
-    app.mount("/docs/", StaticFiles(directory=openapi.swagger_folder()))
-
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return HTMLResponse(openapi.DOCS_PAGE)
+    add_page(app)
+    add_error_answers(app)
 
     @app.get("/model", summary="Tell which model answers, and its scores on the test split")
     async def model() -> Response:
@@ -134,6 +126,26 @@ def own_app(
         answer["model"] = {key: described[key] for key in ("name", "version", "stage")}
         return Response(json.dumps(answer, allow_nan=False), media_type="application/json")
 
+    return app
+
+
+def add_page(app: FastAPI) -> None:
+    """Add the page and the API's description for people."""
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.mount("/docs/", StaticFiles(directory=openapi.swagger_folder()))
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(openapi.DOCS_PAGE)
+
+
+def add_error_answers(app: FastAPI) -> None:
+    """Answer refusals, unknown paths and wrong methods with one sentence."""
+
     @app.exception_handler(RefusalError)
     async def refuse(request: Request, error: RefusalError) -> Response:
         current().error_kind = error.kind
@@ -148,5 +160,3 @@ def own_app(
         headers = dict(error.headers or {})
         refusal = RefusalError(error.status_code, "not_found", message, headers)
         return await refuse(request, refusal)
-
-    return app

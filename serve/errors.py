@@ -53,13 +53,14 @@ class RefusalError(Exception):
 
 
 def tellable(message: str) -> str | None:
-    """Return a model's own message if a client may see it, else None.
+    """Return a model's own message if it is a sentence for clients, else None.
 
-    It may if it is one short line without a slash (a path) and without a long unbroken run of
-    characters (base64 of somebody's scan).
+    It is if it says what was expected, as this project's errors do, in one short line without a
+    slash (a path) and without a long unbroken run of characters (base64 of somebody's scan).
     """
     text = message.strip()
-    return text if text and len(text) <= 300 and not UNTELLABLE.search(text) else None
+    fits = text.startswith("Expected ") and len(text) <= 300 and not UNTELLABLE.search(text)
+    return text if fits else None
 
 
 def wants_html(scope: Scope) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,8 +59,8 @@ def fetch(model_uri: str) -> ModelFiles:
             files = ModelFiles(folder, scores=scores_beside(folder))
     except Exception as error:  # MLflow's, an object store's, a tracking server's, the disk's
         raise ModelNotFoundError(
-            f"Expected a model at {model_uri}, such as models:/chest-ct/Production, s3://… or a "
-            f"folder; {first_line(error)} Check the URI and MLFLOW_TRACKING_URI."
+            f"There is no model to be had at {model_uri}: {first_line(error)} Expected a URI such "
+            "as models:/chest-ct/Production, s3://… or a folder; check it and MLFLOW_TRACKING_URI."
         ) from error
     if not (files.folder / "MLmodel").is_file():
         raise ModelNotFoundError(
@@ -95,8 +96,10 @@ def load(files: ModelFiles) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """Return an error's first line as the end of a sentence."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """Return what an error says first, as the end of a sentence, without passwords in URLs."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # MLflow appends the whole chain of causes to "API request to … failed".
+    line = re.sub(r"//[^/@\s]+@", "//", line.split(" with exception ")[0])[:200]
     return line if line.endswith(".") else f"{line}."
 
 

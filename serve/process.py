@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -19,13 +20,16 @@ from serve.http1 import TimedHeadersProtocol
 from serve.model_files import ModelFiles, fetch, load
 from serve.settings import ServerSettings
 
+logger = logging.getLogger("serve")
+
 
 def set_up_logging() -> None:
     """Send the log to standard error, one line a record."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    for chatty in ("mlflow", "uvicorn.error", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 def load_app(files: ModelFiles, settings: ServerSettings) -> ASGIApp:
@@ -60,15 +64,64 @@ def configuration(
     )
 
 
+class CannotStartError(Exception):
+    """What this machine does not let the server do, in one sentence."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to an address, on which nothing listens yet.
+
+    Raises:
+        CannotStartError: the address is taken, or is not this machine's.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host.strip("[]"), port))
+    except OSError as error:
+        bound.close()
+        raise CannotStartError(
+            f"The server cannot listen on {host}:{port}: {error.strerror}. "
+            "Choose another --host or --port."
+        ) from error
+    return bound
+
+
+def counts_folder() -> str:
+    """Return a new folder in which workers keep their counts.
+
+    Raises:
+        CannotStartError: there is nowhere to write.
+    """
+    try:
+        return tempfile.mkdtemp(prefix="chest-ct-metrics-")
+    except OSError as error:
+        raise CannotStartError(
+            "Several workers need a writable folder for their counts: "
+            "set TMPDIR to one, or leave --workers at 1."
+        ) from error
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which says when it is ready."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen, and log it."""
+        await super().startup(sockets)
+        logger.info("Ready on http://%s:%d", self.config.host, self.config.port)
+
+
 def serve_alone(model_uri: str, host: str, port: int, settings: ServerSettings) -> None:
     """Answer requests in this process until SIGTERM or SIGINT, then finish those that run.
 
     Raises:
         ModelNotFoundError: there is no model to serve.
+        CannotStartError: the address cannot be used.
     """
+    bound = bind(host, port)  # first, so that a taken port is told at once
     config = configuration(fetch(model_uri), host, port, settings, workers=1)
     config.load()
-    uvicorn.Server(config).run()
+    Server(config).run(sockets=[bound])
 
 
 def serve_with_workers(
@@ -78,17 +131,20 @@ def serve_with_workers(
 
     Raises:
         ModelNotFoundError: there is no model to serve.
+        CannotStartError: the address cannot be used, or there is nowhere to write.
     """
+    bound = bind(host, port)
+    bound.set_inheritable(True)
     # One fetch for all workers, in a process that gives its memory back. It tries the model too:
     # a worker that cannot start has no way to say so in one sentence.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         files = pool.submit(fetch_and_try, model_uri).result()
     # Here each worker keeps its counts, and GET /metrics adds them up.
-    folder = tempfile.mkdtemp(prefix="chest-ct-metrics-")
+    folder = counts_folder()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     try:
         config = configuration(files, host, port, settings, workers)
-        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        Multiprocess(config, sockets=[bound]).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -59,15 +59,14 @@ class Scorer:
     def _call(self, data: Any, params: dict[str, Any] | None) -> Any:
         try:
             return self._model.predict(data, params=params)
-        except (MlflowException, ValueError, TypeError) as error:
-            text = error.message if isinstance(error, MlflowException) else str(error)
-            if isinstance(error, MlflowException) and "Failed to enforce schema" in text:
+        except MlflowException as error:
+            if "Failed to enforce schema" in error.message:
                 raise  # the request's shape: the /invocations filter says what was expected
-            if isinstance(error, MlflowException) and text.startswith("Invalid parameters"):
+            if error.message.startswith("Invalid parameters"):
                 raise self._wrong_parameters() from error
-            if message := tellable(text):
-                raise RefusalError(400, "bad_request", message) from error
-            raise model_failed(error) from error
+            raise told_or_failed(error, error.message) from error
+        except ValueError as error:
+            raise told_or_failed(error, str(error)) from error
         except Exception as error:
             raise model_failed(error) from error
 
@@ -80,6 +79,12 @@ class Scorer:
         declared = ", ".join(f"{name} ({kind})" for name, kind in self.declared_params().items())
         message = f"Expected params of the types the model declares: {declared}; received others."
         return RefusalError(400, "bad_request", message)
+
+
+def told_or_failed(error: Exception, text: str) -> RefusalError:
+    """Return a 400 with the model's own sentence, if it is one about the request; else a 500."""
+    message = tellable(text)
+    return RefusalError(400, "bad_request", message) if message else model_failed(error)
 
 
 def model_failed(error: Exception) -> RefusalError:

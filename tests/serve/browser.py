@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import (
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -105,7 +109,9 @@ class Page:
 
     def until(self, condition: Any) -> Any:
         """Wait until a condition holds."""
-        return WebDriverWait(self.driver, WAIT_S, 0.1).until(lambda _: condition())
+        # While one page replaces another, elements come and go.
+        passing = (NoSuchElementException, StaleElementReferenceException)
+        return WebDriverWait(self.driver, WAIT_S, 0.1, passing).until(lambda _: condition())
 
     def status_ends(self, *parts: str) -> None:
         """Wait until the status line says all of `parts`."""

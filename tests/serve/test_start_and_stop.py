@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from serve.model_files import scores_in_tags
+from serve.model_files import first_line, scores_in_tags
 from tests.serve.conftest import png
 from tests.serve.server_process import ROOT, running_serve
 from tests.serve.test_observe import value
@@ -52,6 +53,20 @@ def test_an_open_address_needs_a_key_or_a_word(tmp_path: Path) -> None:
     assert "kkk" not in said
 
 
+def test_a_taken_port_is_told_at_once() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        said = start_and_fail("--model-uri", "x", "--port", str(other.getsockname()[1]))
+    assert "Address already in use" in said
+    assert "--port" in said
+
+
+def test_passwords_in_addresses_are_not_repeated() -> None:
+    error = ValueError("API request to http://me:secret@host/api failed with exception HTTP(…)")
+    assert first_line(error) == "API request to http://host/api failed."
+
+
 @pytest.fixture(scope="module")
 def store(trial_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a store in which evaluation's doings are repeated for the trial model."""
@@ -79,7 +94,7 @@ client.set_registered_model_alias("chest-ct", "champion", version.version)
 def test_no_model_there(store: dict[str, str], tmp_path: Path) -> None:
     assert "no MLmodel file" in start_and_fail("--model-uri", str(tmp_path))
     said = start_and_fail("--model-uri", "models:/chest-ct/Staging", env=store)
-    assert "Expected a model at models:/chest-ct/Staging" in said
+    assert "no model to be had at models:/chest-ct/Staging" in said
     assert "MLFLOW_TRACKING_URI" in said
 
 
