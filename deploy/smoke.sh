@@ -99,7 +99,7 @@ pass "answers /health after $((SECONDS - started)) s, with a read-only root, 600
 "$tool" exec "$name" python -c 'import os; assert os.getuid() == 10001; open("/tmp/x", "w")'
 if "$tool" exec "$name" sh -c ': > /app/x' 2>/dev/null; then broken "the root can be written to"; fi
 if "$tool" exec "$name" python -c 'import tensorflow' 2>/dev/null; then broken "TensorFlow is inside"; fi
-"$tool" exec "$name" python -c 'import openvino, pyarrow.parquet, boto3; openvino.Core()'
+"$tool" exec "$name" python -c 'import boto3, pyarrow.parquet'
 pass "process is not root, root is read-only, TensorFlow is not inside"
 
 probe=$("$tool" image inspect -f '{{json .Config.Healthcheck.Test}}' "$image" 2>/dev/null ||

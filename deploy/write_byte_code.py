@@ -8,7 +8,7 @@ import importlib
 import sys
 
 MODULES = """
-    boto3 fastapi fastapi_offline mlflow.artifacts mlflow.pyfunc mlflow.pyfunc.scoring_server
+    boto3 fastapi fastapi_offline imagecodecs mlflow.artifacts mlflow.pyfunc mlflow.pyfunc.scoring_server
     mlflow.pyfunc.loaders.code_model mlflow.store.artifact.models_artifact_repo
     mlflow.store.artifact.s3_artifact_repo mlflow.tracking multiprocessing.forkserver numpy
     openvino pandas PIL.Image prometheus_client.multiprocess pyarrow.pandas_compat
