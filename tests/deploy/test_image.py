@@ -34,7 +34,7 @@ imagecodecs.dicomrle_decode
 table = io.BytesIO()
 pandas.DataFrame({"image": [b"scan"]}).to_parquet(table)
 assert pandas.read_parquet(table)["image"][0] == b"scan"
-x = openvino.opset13.parameter([1, 4], dtype="f32")
+x = openvino.opset13.parameter([1, 4], dtype=numpy.float32)
 graph = openvino.Model([openvino.opset13.relu(x)], [x])
 openvino.save_model(graph, "/tmp/graph.xml")
 network = openvino.Core().compile_model("/tmp/graph.xml", "CPU")
