@@ -38,7 +38,7 @@ x = openvino.opset13.parameter([1, 4], dtype=numpy.float32)
 graph = openvino.Model([openvino.opset13.relu(x)], [x])
 openvino.save_model(graph, "/tmp/graph.xml")
 network = openvino.Core().compile_model("/tmp/graph.xml", "CPU")
-assert (network([numpy.ones((1, 4), "f32")])[0] == 1).all()
+assert (network([numpy.ones((1, 4), "float32")])[0] == 1).all()
 """
 
 
