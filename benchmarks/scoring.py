@@ -86,16 +86,12 @@ def ways(trained: Path, images: list[bytes]) -> dict[str, Callable[[list[int]], 
 
     return {
         "Keras float32": keras_way,
-        "pyfunc": lambda batch: pyfunc.predict(
-            pd.DataFrame({"image": [images[i] for i in batch]})
-        ),
+        "pyfunc": lambda batch: pyfunc.predict(pd.DataFrame({"image": [images[i] for i in batch]})),
         "bare network": lambda batch: runtime(pixels[batch]),
     }
 
 
-def scans_per_second(
-    way: Callable[[list[int]], Any], count: int, batch_size: int
-) -> float:
+def scans_per_second(way: Callable[[list[int]], Any], count: int, batch_size: int) -> float:
     """Time one pass over all scans."""
     start = time.perf_counter()
     for first in range(0, count, batch_size):
@@ -116,7 +112,7 @@ def main(trained: Path, data: Path, scans: int, repeats: int) -> None:
     by_way = ways(trained, images)
     for batch_size in (1, 16):
         speeds: dict[str, list[float]] = {name: [] for name in by_way}
-        for name, way in by_way.items():  # one pass to warm up
+        for way in by_way.values():  # one pass to warm up
             scans_per_second(way, min(16, len(images)), batch_size)
         for _ in range(repeats):
             for name, way in by_way.items():
@@ -124,9 +120,7 @@ def main(trained: Path, data: Path, scans: int, repeats: int) -> None:
         print(f"\n{len(images)} scans, batch {batch_size}: median of {repeats} passes")
         print(f"{'':<16}{'scans/s':>9}{'pyfunc is':>14}")
         for name, values in speeds.items():
-            ratio = statistics.median(
-                p / v for p, v in zip(speeds["pyfunc"], values, strict=True)
-            )
+            ratio = statistics.median(p / v for p, v in zip(speeds["pyfunc"], values, strict=True))
             print(f"{name:<16}{statistics.median(values):>9.1f}{ratio:>12.2f} x")
     print(f"\nready: import, load, first row; median of {repeats} processes")
     print(f"{'':<16}{'seconds':>9}{'peak MB':>9}")
