@@ -20,6 +20,17 @@ if [ -d "$packages/pyarrow" ]; then
     # The wheel holds one library under three names; the linker asks for the middle one.
     rm -f "$packages"/pyarrow/libarrow_python.so "$packages"/pyarrow/libarrow_python.so.*.*
 fi
+# DICOM's compressed slices need five of imagecodecs' hundred codecs, and the libraries of those.
+if [ -d "$packages/imagecodecs" ]; then
+    codecs=$packages/imagecodecs
+    find "$codecs" -type f -name '*.so' ! -name '_shared*' ! -name '_imcd.*' \
+        ! -name '_jpeg8.*' ! -name '_jpeg2k.*' ! -name '_jpegls.*' -delete
+    rm -rf "$codecs/tests"
+    needed=$(ldd "$codecs"/*.so | sed -n 's#.*imagecodecs.libs/\([^ ]*\).*#\1#p' | sort -u)
+    for library in "$packages"/imagecodecs.libs/*; do
+        grep -qxF "$(basename "$library")" <<<"$needed" || rm "$library"
+    done
+fi
 rm -rf "$packages"/pandas/tests "$packages"/numpy/{distutils,f2py} "$packages"/pydicom/data/test_files
 find "$packages" -type f \( -name '*.pyi' -o -name '*.a' \) -delete
 # botocore describes every AWS service; signing in and reading S3 needs these.

@@ -8,8 +8,9 @@ import importlib
 import sys
 
 MODULES = """
-    boto3 fastapi fastapi_offline mlflow.artifacts mlflow.pyfunc mlflow.pyfunc.scoring_server
-    mlflow.pyfunc.loaders.code_model mlflow.store.artifact.models_artifact_repo
+    boto3 fastapi fastapi_offline imagecodecs mlflow.artifacts mlflow.pyfunc
+    mlflow.pyfunc.loaders.code_model mlflow.pyfunc.scoring_server
+    mlflow.store.artifact.models_artifact_repo
     mlflow.store.artifact.s3_artifact_repo mlflow.tracking multiprocessing.forkserver numpy
     openvino pandas PIL.Image prometheus_client.multiprocess pyarrow.pandas_compat
     pyarrow.parquet pydicom python_multipart starlette.middleware.cors uvicorn.loops.auto

@@ -42,11 +42,11 @@ class Engine:
 
     def __call__(self, *arguments: str | Path, check: bool = True) -> str:
         """Run the engine with `arguments` and return what it printed on stdout."""
+        env = os.environ | {"BUILDAH_FORMAT": "docker"}  # podman: keep HEALTHCHECK
+        if arguments[0] == "build" and "CONTAINER_BUILD_CONF" in env:
+            env["CONTAINERS_CONF"] = env["CONTAINER_BUILD_CONF"]  # podman's settings for builds
         done = subprocess.run(
-            [self.tool, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"BUILDAH_FORMAT": "docker"},  # podman: keep HEALTHCHECK
+            [self.tool, *map(str, arguments)], capture_output=True, text=True, env=env
         )
         if check and done.returncode:
             raise AssertionError(f"{self.tool} {arguments}: {done.stderr[-3000:]}")

@@ -111,15 +111,18 @@ def test_the_same_image_again_changes_nothing_until_the_settings_change(
 
 
 @pytest.mark.parametrize(
-    ("version", "status", "reason"),
-    [("never-healthy", 503, "did not answer /health"), ("crashes", 200, "cannot load the model")],
+    ("version", "status", "timeout_s", "reason"),
+    [
+        ("never-healthy", 503, "3", "did not answer /health"),
+        ("crashes", 200, "60", "cannot load the model"),  # noticed at once, not after a minute
+    ],
 )
 def test_an_image_that_does_not_come_up_never_stops_the_old_one(
-    host: Host, small_image: Build, version: str, status: int, reason: str
+    host: Host, small_image: Build, version: str, status: int, timeout_s: str, reason: str
 ) -> None:
     assert host.deploy(small_image("one"))[0] == 0
     before = host.container_id()
-    host.env["HEALTH_TIMEOUT_S"] = "3"
+    host.env["HEALTH_TIMEOUT_S"] = timeout_s
     code, said = host.deploy(small_image(version, status))
     assert code == 1
     assert reason in said

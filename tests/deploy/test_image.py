@@ -21,6 +21,27 @@ NAME = "localhost/chest-ct-test-image"  # kept after the tests: the next build i
 CONTEXT = ("Dockerfile", ".dockerignore", "requirements-serve.txt", "serve", "deploy")
 
 
+# What deploy/slim-venv.sh leaves must still do the model's and the server's work.
+WORK = """
+import io
+import imagecodecs, numpy, openvino, pandas, pydicom
+slice_ = numpy.arange(64 * 64, dtype=numpy.uint16).reshape(64, 64)
+for codec in ("jpeg2k", "jpegls"):
+    encoded = getattr(imagecodecs, codec + "_encode")(slice_)
+    assert (getattr(imagecodecs, codec + "_decode")(encoded) == slice_).all(), codec
+assert imagecodecs.jpeg8_decode(imagecodecs.jpeg8_encode(slice_.astype("uint8"))).shape == (64, 64)
+imagecodecs.dicomrle_decode
+table = io.BytesIO()
+pandas.DataFrame({"image": [b"scan"]}).to_parquet(table)
+assert pandas.read_parquet(table)["image"][0] == b"scan"
+x = openvino.opset13.parameter([1, 4], dtype=numpy.float32)
+graph = openvino.Model([openvino.opset13.relu(x)], [x])
+openvino.save_model(graph, "/tmp/graph.xml")
+network = openvino.Core().compile_model("/tmp/graph.xml", "CPU")
+assert (network([numpy.ones((1, 4), "float32")])[0] == 1).all()
+"""
+
+
 @pytest.fixture(scope="session")
 def checkout(stand_in_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout after a pipeline run, with what must not get into an image around the model."""
@@ -125,6 +146,10 @@ def test_only_code_and_the_model_reach_the_builder(
     }
     surplus = {name for name in found - files if not name.startswith(folders)}
     assert not surplus - {"Dockerfile", ".dockerignore"}
+
+
+def test_what_was_slimmed_still_works(engine: Engine, image: str) -> None:
+    engine("run", "--rm", "--entrypoint", "python", image, "-c", WORK)
 
 
 def test_labels_tell_what_the_image_is(engine: Engine, image: str) -> None:
