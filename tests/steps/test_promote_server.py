@@ -153,6 +153,7 @@ def test_a_server_that_dies_between_stage_and_alias(
     assert down.returncode == 2
     assert "does not answer" in down.stderr
     assert len(down.stderr.splitlines()) == 1
+    server.kill()  # it is dead; this waits for it
     server.start()
     half = registry.read()
     assert half.in_stage("Staging") == [2]
