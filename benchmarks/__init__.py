@@ -1,0 +1,1 @@
+"""Measurements anyone can repeat. Each prints a table with ratios taken in one run."""
