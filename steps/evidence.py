@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from steps.comparison import read_manifest
@@ -32,26 +32,22 @@ def fetch(registry: Registry, version: Version, folder: Path) -> StoredModel:
     """
     folder.mkdir(parents=True, exist_ok=True)
     uri = f"models:/{registry.name}/{version.number}"
-    try:
+    with artefact_errors(registry, f"The artefacts of version {version.number} cannot be read"):
         model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
         metadata = Model.load(str(model)).metadata or {}
-    except (MlflowException, OSError) as error:
-        raise RegistryError(_not_fetched(registry, version, "the model", error)) from error
-    try:
         manifest = mlflow.artifacts.download_artifacts(
             run_id=version.run_id, artifact_path=MANIFEST_ARTIFACT, dst_path=str(folder)
         )
-    except (MlflowException, OSError) as error:
-        raise RegistryError(_not_fetched(registry, version, MANIFEST_ARTIFACT, error)) from error
     return StoredModel(version.number, model, metadata, read_manifest(Path(manifest)))
 
 
-def _not_fetched(registry: Registry, version: Version, what: str, error: Exception) -> str:
-    told = sentence(error, registry.name) if isinstance(error, MlflowException) else str(error)
-    return (
-        f"The artefacts of version {version.number} ({what}) could not be fetched, so its gates "
-        f"cannot run: {told}"
-    )
+@contextmanager
+def artefact_errors(registry: Registry, what: str) -> Iterator[None]:
+    """Turn what an artefact store raises into a RegistryError that begins with `what`."""
+    try:
+        yield
+    except Exception as error:  # each kind of store (S3, a folder, HTTP) raises its own
+        raise RegistryError(f"{what}: {sentence(error, registry.name)}") from error
 
 
 def store(registry: Registry, version: Version, to: str, gates: Sequence[Gate], when: str) -> None:
@@ -72,7 +68,8 @@ def store(registry: Registry, version: Version, to: str, gates: Sequence[Gate], 
         "gates": [asdict(gate) | {"result": gate.result} for gate in gates],
     }
     if version.run_id:
-        registry.client.log_dict(version.run_id, report, artifact)
+        with artefact_errors(registry, "The gates' results cannot be stored, so nothing was moved"):
+            registry.client.log_dict(version.run_id, report, artifact)
         registry.set_version_tag(version.number, f"gates.{to}.artifact", artifact)
     for gate in gates:
         told = f"{gate.result}: {gate.sentence}"[:TAG_LENGTH]

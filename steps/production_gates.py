@@ -33,13 +33,22 @@ class Limits:
 
 def production_gates(
     candidate: StoredModel,
-    incumbent: StoredModel | None,
+    incumbent: StoredModel | Exception | None,
     *,
     through_staging: bool,
     data: Path,
     limits: Limits,
 ) -> list[Gate]:
-    """Run the gates to Production: through Staging, not worse than the incumbent, no phantom."""
+    """Run the gates to Production: through Staging, not worse than the incumbent, no phantom.
+
+    Args:
+        candidate: the version that is to move.
+        incumbent: the one in Production; None where there is none, the error where it cannot be
+            fetched, which leaves the comparison undone.
+        through_staging: whether the candidate was promoted to Staging.
+        data: an ingested folder on this machine.
+        limits: how much worse the candidate may be.
+    """
     said = "was promoted to Staging before" if through_staging else "was never promoted to Staging"
     phantom = candidate.metadata.get("phantom")
     data_said = {True: "is trained on phantom scans", False: "is not trained on phantom scans"}.get(
@@ -54,11 +63,13 @@ def production_gates(
 
 
 def _compared(
-    candidate: StoredModel, incumbent: StoredModel | None, data: Path, limits: Limits
+    candidate: StoredModel, incumbent: StoredModel | Exception | None, data: Path, limits: Limits
 ) -> list[Gate]:
     names = ("balanced accuracy", "sensitivity")
     if incumbent is None:
         return [Gate(name, True, "nothing is in Production to compare with") for name in names]
+    if isinstance(incumbent, Exception):
+        return [Gate(name, None, str(incumbent)) for name in names]
     scans = scans_unseen_by(incumbent.scans, candidate.scans)
     n_test = sum(scan.split == TEST for scan in candidate.scans)
     if len(scans) < limits.min_test_scans or len({scan.label for scan in scans}) < 2:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mlflow
 
-from steps.evidence import TAG_LENGTH, fetch, store
+from steps.evidence import TAG_LENGTH, artefact_errors, fetch, store
 from steps.gates import Gate, StoredModel, staging_gates
 from steps.history import TIME_FORMAT, Move, came_through_staging, history, previous_production
 from steps.moves import ALIAS_OF_STAGE, make_move
@@ -108,9 +108,13 @@ def _gates(
         if to == "Staging":
             gates = staging_gates(candidate, request.data)
         else:
-            incumbent: StoredModel | None = None
+            incumbent: StoredModel | RegistryError | None = None
             for number in snapshot.in_stage("Production"):
-                incumbent = fetch(registry, snapshot.versions[number], Path(folder, "incumbent"))
+                try:
+                    present = snapshot.versions[number]
+                    incumbent = fetch(registry, present, Path(folder, "incumbent"))
+                except RegistryError as error:  # must not block Production for ever: see --force
+                    incumbent = error
             gates = production_gates(
                 candidate,
                 incumbent,
@@ -133,7 +137,7 @@ def _decide(version: Version, to: str, gates: list[Gate], *, force: bool) -> Non
     if not_run and not force:
         raise RegistryError(
             f"Version {version.number} stays in {version.stage}: the gate '{not_run[0].name}' "
-            f"could not run: {not_run[0].sentence}."
+            f"could not run: {not_run[0].sentence.rstrip('.')}."
         )
 
 
@@ -151,7 +155,9 @@ def rollback(registry: Registry, request: Request) -> list[str]:
             "nothing to roll back to."
         )
     if not request.force:
-        mlflow.models.get_model_info(f"models:/{registry.name}/{number}")  # raises if it is gone
+        gone = f"Version {number} would be put back, but its artefacts cannot be read"
+        with artefact_errors(registry, gone):
+            mlflow.models.get_model_info(f"models:/{registry.name}/{number}")
     present = snapshot.in_stage("Production")
     move = Move(
         kind="rollback",

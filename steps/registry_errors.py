@@ -59,11 +59,30 @@ def registry_errors(name: str) -> Iterator[None]:
     except MlflowException as error:
         raise RegistryError(sentence(error, name)) from error
     except requests.RequestException as error:
-        raise RegistryError(_unreachable()) from error
+        raise RegistryError(_answer(error, name)) from error
 
 
-def sentence(error: MlflowException, name: str) -> str:
+def _answer(error: requests.RequestException, name: str) -> str:
+    if error.response is None:
+        return _unreachable()
+    if error.response.status_code in (401, 403):
+        return _forbidden(name)
+    return f"MLflow at {registry_uri()} answered HTTP {error.response.status_code}."
+
+
+def _forbidden(name: str) -> str:
+    return (
+        f"User '{person()}' may not do this at {registry_uri()}; promotion needs MANAGE on the "
+        f"registered model '{name}' and EDIT on the experiments of its runs (docs/registry.md)."
+    )
+
+
+def sentence(error: Exception, name: str) -> str:
     """Return what went wrong and what to do, in one sentence."""
+    if isinstance(error, requests.RequestException):
+        return _answer(error, name)
+    if not isinstance(error, MlflowException):
+        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
     code, text = str(error.error_code), str(error)
     if code in AUTHENTICATION_CODES or "error code 401" in text:
         return (
@@ -71,10 +90,7 @@ def sentence(error: MlflowException, name: str) -> str:
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
         )
     if code == "PERMISSION_DENIED" or "error code 403" in text:
-        return (
-            f"User '{person()}' may not do this at {registry_uri()}; promotion needs MANAGE on the "
-            f"registered model '{name}' and EDIT on the experiments of its runs (docs/registry.md)."
-        )
+        return _forbidden(name)
     if any(sign in text for sign in UNREACHABLE):
         return _unreachable()
     first_line = next(iter(text.splitlines()), code)

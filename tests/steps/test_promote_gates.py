@@ -15,11 +15,13 @@ from click.testing import CliRunner, Result
 from scans.manifest import read_manifest
 from steps.comparison import Scan
 from steps.gates import Gate, StoredModel, staging_gates
-from steps.history import history
+from steps.history import Move, history
+from steps.moves import make_move
 from steps.production_gates import Limits, production_gates
 from steps.promote import main
 from steps.register import register
 from steps.registry import Registry
+from steps.registry_errors import RegistryError
 from tests.steps.promotion_models import variant, write_scans
 
 LIMITS = Limits(0.1, 0.05, 0.95, 500, min_test_scans=10, seed=0)
@@ -90,6 +92,39 @@ def test_production_gates_that_need_no_scoring(scans: Path, textures: Path, tmp_
     trained_on_test = StoredModel(2, textures, model.metadata, swapped)
     compared = {"balanced accuracy": "failed", "sensitivity": "failed"}
     assert of(model, trained_on_test, True) == fine | compared
+
+
+def test_an_incumbent_that_is_gone_leaves_the_comparison_undone(
+    scans: Path, textures: Path
+) -> None:
+    gates = production_gates(
+        stored(textures, scans),
+        RegistryError("The artefacts of version 2 cannot be read: FileNotFoundError"),
+        through_staging=True,
+        data=scans,
+        limits=LIMITS,
+    )
+    assert [gate.passed for gate in gates] == [True, True, None, None]
+    assert "version 2 cannot be read" in gates[-1].sentence
+
+
+def test_a_rollback_to_artefacts_that_are_gone_is_refused_unless_forced(
+    add: Callable[..., int], promote: Callable[..., Result], request: pytest.FixtureRequest
+) -> None:
+    registry = Registry(request.node.name)
+    for number in (add(), add(wrong=0.01)):
+        make_move(
+            registry,
+            Move("promotion", number, "None", "Production", "ana", replaced=number - 1 or None),
+        )
+    run = mlflow.get_run(str(registry.read().versions[1].run_id))
+    shutil.rmtree(Path(run.info.artifact_uri.removeprefix("file://")) / "registered_model")
+    refused = promote("--rollback")
+    assert refused.exit_code == 2
+    assert "Version 1 would be put back, but its artefacts cannot be read" in refused.stderr
+    assert registry.read().aliases == {"champion": 2}
+    assert promote("--rollback", "--force", "--reason", "restored by hand").exit_code == 0
+    assert registry.read().aliases == {"champion": 1}
 
 
 @pytest.fixture

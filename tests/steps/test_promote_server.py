@@ -153,6 +153,7 @@ def test_a_server_that_dies_between_stage_and_alias(
     assert down.returncode == 2
     assert "does not answer" in down.stderr
     assert len(down.stderr.splitlines()) == 1
+    server.kill()  # it is dead; this waits for it
     server.start()
     half = registry.read()
     assert half.in_stage("Staging") == [2]
@@ -240,6 +241,14 @@ def test_artefacts_directly_on_s3(
     assert (
         mlflow.MlflowClient().get_model_version("direct", str(number)).source.startswith(location)
     )
+    refused = process(
+        server, "-m", "steps.promote", "--to", "Staging", "--data", str(scans),
+        "--registered-model-name", "direct", user="admin", HOME="/nonexistent",
+        password=server.env()["MLFLOW_TRACKING_PASSWORD"], AWS_EC2_METADATA_DISABLED="true",
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert "The artefacts of version 1 cannot be read: NoCredentialsError" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
     moved = process(
         server, "-m", "steps.promote", "--to", "Staging", "--data", str(scans),
         "--registered-model-name", "direct", user="admin",
