@@ -1,7 +1,7 @@
 """Read one CT slice from a DICOM file as the grey levels a radiologist sees in a lung window.
 
-Only the elements named in `ELEMENTS` and the pixels are read, from their raw bytes, and no message
-quotes text from the file, so no patient attribute can reach a row, a log or an error.
+Only the elements named in `ELEMENTS` and the transfer syntax are read, from their raw bytes, and no
+message quotes text from the file, so no patient attribute can reach a row, a log or an error.
 
 The order is the standard's (PS3.4 N.2): stored values, rescale to Hounsfield units, window, and
 inversion when the photometric interpretation is MONOCHROME1. A file that says it is of another
@@ -135,7 +135,7 @@ def dicom_to_grey(data: bytes) -> NDArray[np.uint8]:
     try:
         with quiet_decoders():
             return _grey(_read_elements(data))
-    except ScanError:
+    except (ScanError, ImportError):  # a decoder that is not installed is no fault of the file
         raise
     except Exception:  # noqa: S110 - pydicom raises nearly every type on damaged bytes
         pass

@@ -23,6 +23,7 @@ JPEG_2000 = (
 )
 COMPRESSED = (*JPEG, *JPEG_LS, *JPEG_2000, uid.RLELossless)
 JPEG_2000_START = b"\xff\x4f\xff\x51"  # SOC, SIZ: ISO/IEC 15444-1 A.4.1, A.5.1
+JPEG_END = b"\xff\xd9"  # EOI, the same in JPEG and JPEG-LS
 # Start-of-frame markers, ISO/IEC 10918-1 table B.1 and, the last, ISO/IEC 14495-1 C.1.
 JPEG_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 
@@ -88,6 +89,12 @@ def _decompress(
         return np.asarray(imagecodecs.jpeg2k_decode(frame))
     if _jpeg_size(frame) != shape:
         raise _mismatch()
+    # Without its end CharLS 2.4 searches for seconds, and libjpeg makes the rest of the slice up.
+    if not frame.rstrip(b"\0").endswith(JPEG_END):
+        raise ScanError(
+            "Expected compressed pixels with an end-of-image marker, received ones that are cut "
+            "short; send the DICOM file again."
+        )
     if transfer_syntax in JPEG_LS:
         return np.asarray(imagecodecs.jpegls_decode(frame))
     return np.asarray(imagecodecs.jpeg8_decode(frame))

@@ -1,13 +1,12 @@
-"""Decode a scan's file bytes to pixels: the one decoder of training, evaluation and serving.
+"""Decode a scan's file bytes to grey levels: the one decoder of training, evaluation and serving.
 
-Every picture becomes `uint8` RGB of one size, values 0-255, so that the same file always gives the
-same pixels wherever it is scored. Decisions that change pixels:
+Decisions that change pixels:
 
+- Colour is dropped: CT has none, and coloured marks tell the source of a picture.
 - Transparent pixels are laid on black, which is what air looks like in a CT.
 - Deeper grey levels than 8 bits are scaled by a range that does not hang on one bright pixel, see
-  `model.grey_levels.to_8_bit`.
-- The picture is stretched to a square with an antialiased bilinear filter, after it has been
-  turned upright as its EXIF orientation says. Embedded colour profiles are not applied.
+  `model.grey_levels.to_8_bit`; of 16-bit colours the high byte counts, as Pillow reads them.
+- The picture is turned upright as its EXIF orientation says. Colour profiles are not applied.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageChops
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -92,8 +91,6 @@ def scan_bytes(image: object) -> bytes:
 def decode_grey(data: bytes) -> NDArray[np.uint8]:
     """Decode a scan's file to grey levels at its own size.
 
-    Colour is dropped: CT has none, and coloured marks tell the source of a picture.
-
     Args:
         data: the file's bytes, see `scan_bytes`.
 
@@ -104,9 +101,18 @@ def decode_grey(data: bytes) -> NDArray[np.uint8]:
     Raises:
         ScanError: when the bytes are not one whole picture of a sensible size.
     """
-    picture, transpose = _open_scan(data)
-    grey = picture.convert("L")
-    return np.asarray(grey if transpose is None else grey.transpose(transpose))
+    if data[128:132] != b"DICM":  # a DICOM file's preamble may pass for a TIFF
+        for signature, name, opener in PICTURES:
+            if data.startswith(signature) and (name != "WebP" or data[8:12] == b"WEBP"):
+                return _decode_picture(data, name, opener)
+
+    from model.dicom import dicom_to_grey, is_dicom  # pydicom takes a while to import
+
+    if is_dicom(data):
+        return dicom_to_grey(data)
+    raise ScanError(
+        f"Expected {ACCEPTED}, received {content_name(data)}; export the slice as PNG or DICOM."
+    )
 
 
 def check_size(width_px: int, height_px: int) -> None:
@@ -143,25 +149,9 @@ def _base64_bytes(text: str) -> bytes:
         ) from None
 
 
-def _open_scan(data: bytes) -> tuple[Image.Image, Image.Transpose | None]:
-    """Decode to an "L" or "RGB" picture and the turn that its EXIF orientation asks for."""
-    if data[128:132] != b"DICM":  # a DICOM file's preamble may pass for a TIFF
-        for signature, name, opener in PICTURES:
-            if data.startswith(signature) and (name != "WebP" or data[8:12] == b"WEBP"):
-                return _decode_picture(data, name, opener)
-
-    from model.dicom import dicom_to_grey, is_dicom  # pydicom takes a while to import
-
-    if is_dicom(data):
-        return Image.fromarray(dicom_to_grey(data)), None
-    raise ScanError(
-        f"Expected {ACCEPTED}, received {content_name(data)}; export the slice as PNG or DICOM."
-    )
-
-
 def _decode_picture(
     data: bytes, name: str, opener: Callable[[io.BytesIO], ImageFile]
-) -> tuple[Image.Image, Image.Transpose | None]:
+) -> NDArray[np.uint8]:
     """Decode one picture of a known format, checking its size before any pixel is allocated."""
     try:
         with quiet_decoders():
@@ -174,8 +164,9 @@ def _decode_picture(
                     f"Expected one slice, received a {name} file of several; send one at a time."
                 )
             picture.load()
-            orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-            return _grey_or_rgb(picture), EXIF_TRANSPOSE.get(orientation)
+            turn = EXIF_TRANSPOSE.get(picture.getexif().get(EXIF_ORIENTATION, 1))
+            grey = _grey(picture)
+            return np.asarray(grey if turn is None else grey.transpose(turn))
     except ScanError:
         raise
     # Pillow raises nearly every exception type on damaged bytes, struct.error, SyntaxError and
@@ -203,14 +194,8 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
 
 
-def _grey_or_rgb(picture: Image.Image) -> Image.Image:
-    """Convert a decoded picture of any mode to "L" or "RGB"."""
-    if picture.mode in ("L", "RGB"):
-        if "transparency" not in picture.info:
-            return picture
-        picture = picture.convert("RGBA")
-    if picture.mode == "1":
-        return picture.convert("L")
+def _grey(picture: Image.Image) -> Image.Image:
+    """Convert a decoded picture of any mode to "L"."""
     if picture.mode.startswith(("I", "F")):
         levels = np.asarray(picture)
         if not np.isfinite(levels).any():
@@ -219,17 +204,14 @@ def _grey_or_rgb(picture: Image.Image) -> Image.Image:
                 "export it again."
             )
         return Image.fromarray(to_8_bit(levels))
-    if picture.mode in ("P", "PA", "LA", "La", "RGBa"):
-        picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
-    if picture.mode in ("RGBA", "LA"):
-        return _on_black(picture)
-    return picture.convert("RGB")
-
-
-def _on_black(picture: Image.Image) -> Image.Image:
-    """Lay an "RGBA" or "LA" picture on black."""
-    opaque = picture.convert(picture.mode.removesuffix("A"))
+    if picture.mode in ("P", "PA", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    elif picture.mode == "La":
+        picture = picture.convert("LA")
+    elif picture.mode not in ("1", "L", "LA", "RGB", "RGBA"):
+        picture = picture.convert("RGB")
+    grey = picture.convert("L")
+    if picture.mode not in ("LA", "RGBA"):
+        return grey
     alpha = picture.getchannel("A")
-    if alpha.getextrema() == (255, 255):
-        return opaque
-    return Image.composite(opaque, Image.new(opaque.mode, opaque.size), alpha)
+    return grey if alpha.getextrema() == (255, 255) else ImageChops.multiply(grey, alpha)

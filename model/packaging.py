@@ -20,7 +20,7 @@ from model import artefact
 from model.scorer import output_columns
 
 # What a prediction imports. No TensorFlow, no DVC: a server needs neither.
-REQUIREMENTS = ("mlflow", "numpy", "openvino", "pandas", "pillow", "pydicom")
+REQUIREMENTS = ("imagecodecs", "mlflow", "numpy", "openvino", "pandas", "pillow", "pydicom")
 
 PARAMS = ParamSchema([ParamSpec("threshold", "double", -1.0)])
 

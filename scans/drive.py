@@ -82,7 +82,7 @@ def drive_file_id(source: str) -> str:
 
 def _refusal(name: str, page: str) -> str:
     """Return one clear message for the pages that Google shows instead of a file."""
-    text = page.lower()
+    text = " ".join(page.lower().split())
     if any(words in text for words in QUOTA_WORDS) and "change the permission" not in text:
         return (
             f"{name}: Google refuses more downloads for now, since its quota is used up (it is "

@@ -47,7 +47,7 @@ def fetch_scans(
 
     Args:
         source: see `scans.sources.EXPECTED`.
-        work: an empty folder for what is downloaded and unpacked. A local folder stays where it is.
+        work: a new or empty folder for what is downloaded and unpacked.
         sha256: of the source's zip, hexadecimal; "" does not check.
         limits: how much the source may hold.
         phantom_images, seed: how many phantoms to draw, and which.
@@ -58,6 +58,7 @@ def fetch_scans(
     if sha256 and not SHA256_HEX.fullmatch(sha256):
         raise SourceError(f"Expected sha256 as 64 hexadecimal digits. Received: {sha256!r}")
     kind = source_kind(source)
+    work.mkdir(parents=True, exist_ok=True)
     if sha256 and (kind in ("phantom", "folder") or (kind == "s3" and source.endswith("/"))):
         raise SourceError(
             f"sha256 checks one zip, and {redacted(source)} is none. Leave sha256 empty."

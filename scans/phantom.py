@@ -7,7 +7,7 @@ window and noise come from one distribution for both classes; only the nodule di
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from scans.errors import SourceError
 from scans.phantom_anatomy import MARGIN_PX, SUPERSAMPLING, Body, Canvas, draw_body, random_body
-from scans.phantom_lungs import Nodule, draw_nodule, draw_vessels
+from scans.phantom_lungs import Nodule, draw_nodules, draw_vessels
 from scans.progress import progress
 
 CLASSES = ("adenocarcinoma", "normal")
@@ -39,14 +39,14 @@ class Phantom:
 
     Attributes:
         image: uint8 grey of shape (height, width), 0-255.
-        nodule_mask: bool of the same shape, all False without a nodule.
-        nodule: where the nodule is and how large, or None.
+        nodule_mask: bool of the same shape, True on nodules.
+        nodules: where they are and how large, the largest first; empty without.
         window: name of the window it is shown in, one of WINDOWS.
     """
 
     image: NDArray[np.uint8]
     nodule_mask: NDArray[np.bool_]
-    nodule: Nodule | None
+    nodules: tuple[Nodule, ...]
     window: str
 
 
@@ -60,7 +60,7 @@ def make_phantom(
 
     Args:
         rng_or_seed: the same seed gives the same person and framing with and without the nodule.
-        nodule: whether to draw a nodule.
+        nodule: whether to draw nodules.
         image_size_px: width and height; drawn at random, about 300 to 440 wide, when None.
 
     Raises:
@@ -71,7 +71,7 @@ def make_phantom(
     canvas = _framed_canvas(body, image_size_px, people)
     lungs = draw_body(canvas, body, people)
     draw_vessels(canvas, lungs, body, people)
-    truth, drawn = draw_nodule(canvas, lungs, nodules) if nodule else (None, canvas.stencil())
+    truth, drawn = draw_nodules(canvas, lungs, nodules) if nodule else ([], canvas.stencil())
     bend = _bend(canvas, noise)
     hu = _bent(canvas.hu, bend)
     hu = ndimage.gaussian_filter(hu, noise.uniform(0.4, 0.8))  # the scanner's point spread
@@ -79,12 +79,16 @@ def make_phantom(
     _cut_field_of_view(hu, noise)
     window = str(noise.choice(list(WINDOWS), p=[share for _, _, share in WINDOWS.values()]))
     image = _windowed(hu, window, noise)
-    nodule_mask = np.zeros(image.shape, dtype=bool)
-    if truth is not None:
-        nodule_mask = _bent(drawn.convert("F"), bend) > 127
-        y, x = ndimage.center_of_mass(nodule_mask)
-        truth = Nodule((float(x), float(y)), truth.radius_mm, truth.hu, truth.spicules)
-    return Phantom(image, nodule_mask, truth, window)
+    nodule_mask = _bent(drawn.convert("F"), bend) > 127
+    return Phantom(image, nodule_mask, tuple(_bent_nodule(n, bend) for n in truth), window)
+
+
+def _bent_nodule(nodule: Nodule, bend: NDArray[np.float64]) -> Nodule:
+    """Return a nodule with its centre where bending has moved it."""
+    x, y = (value + MARGIN_PX for value in nodule.centre_px)
+    distance = (bend[0] - y) ** 2 + (bend[1] - x) ** 2
+    row, column = np.unravel_index(np.argmin(distance), distance.shape)
+    return replace(nodule, centre_px=(float(column), float(row)))
 
 
 def write_phantoms(
@@ -115,7 +119,7 @@ def write_phantoms(
         phantom = make_phantom((seed, number), nodule=label == "adenocarcinoma")
         name = f"phantom-{number:04d}.png"
         Image.fromarray(phantom.image).save(folder / label / name)
-        if phantom.nodule is not None:
+        if phantom.nodules:
             Image.fromarray(phantom.nodule_mask.astype(np.uint8) * 255).save(masks / name)
 
 
@@ -147,7 +151,7 @@ def _bend(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.float64]:
     """
     at = np.indices((canvas.height_px, canvas.width_px), dtype=np.float64) + MARGIN_PX
     size = (canvas.width_px, canvas.height_px)
-    for coarse, strength_mm in ((4, 7.0), (9, 2.2)):
+    for coarse, strength_mm in ((4, 5.0), (9, 1.8)):
         for axis in range(2):
             knots = rng.normal(0, strength_mm / canvas.mm_per_px, (coarse, coarse))
             grid = Image.fromarray(knots.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
@@ -164,7 +168,7 @@ def _bent(drawing: Image.Image, bend: NDArray[np.float64]) -> NDArray[np.float64
 def _noise_hu(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """Return grainy noise of a random strength: reconstruction correlates neighbouring pixels."""
     grain = ndimage.gaussian_filter(rng.normal(size=shape), rng.uniform(0.4, 0.9))
-    return np.asarray(grain / grain.std() * rng.uniform(6, 30))
+    return np.asarray(grain / grain.std() * rng.uniform(5, 20))
 
 
 def _cut_field_of_view(hu: NDArray[np.float64], rng: np.random.Generator) -> None:
@@ -179,7 +183,7 @@ def _cut_field_of_view(hu: NDArray[np.float64], rng: np.random.Generator) -> Non
 def _windowed(hu: NDArray[np.float64], window: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Show HU as grey levels through a window whose level and width vary a little."""
     level, width, _ = WINDOWS[window]
-    level += rng.normal(0, 0.03) * width
-    width *= rng.uniform(0.85, 1.15)
+    level += rng.normal(0, 0.02) * width
+    width *= rng.uniform(0.92, 1.08)
     grey = (hu - level + width / 2) / width
     return np.asarray((grey.clip(0, 1) * 255).round(), dtype=np.uint8)

@@ -126,7 +126,7 @@ class Body:
 
 def random_body(rng: np.random.Generator) -> Body:
     """Draw a person and the height of the slice."""
-    half_width = rng.uniform(150, 195)
+    half_width = rng.uniform(158, 188)
     half_depth = half_width * rng.uniform(0.62, 0.72)
     fat = rng.uniform(6, 24)
     wall = rng.uniform(17, 24)
@@ -187,7 +187,7 @@ def _draw_lungs(canvas: Canvas, body: Body, rng: np.random.Generator) -> Image.I
     draw.polygon(canvas.to_px(body.chest.outline(rng.uniform(2.1, 2.5))), fill=255)
     for outline in _mediastinum_outlines(body, rng):
         draw.polygon(canvas.to_px(outline), fill=0)
-    if body.level > 0.75 and rng.random() < 0.6:  # the dome of the liver
+    if body.level > 0.85 and rng.random() < 0.6:  # the dome of the liver
         size = rng.uniform(15, 45)
         dome = Ellipse(-0.52 * body.chest.rx, rng.uniform(-5, 15), size * 1.1, size)
         draw.polygon(canvas.to_px(dome.outline()), fill=0)

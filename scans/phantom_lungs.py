@@ -11,8 +11,10 @@ from scipy import ndimage
 from scans.phantom_anatomy import MARGIN_PX, SUPERSAMPLING, Body, Canvas, Point
 
 VESSEL_HU = 20
-NODULE_RADIUS_MM = (11.0, 20.0)  # T1c to T3 by the 8th TNM edition: 2 to 4 cm across, and spicules
-NODULE_HU = (0.0, 70.0)  # solid soft tissue
+NODULE_RADIUS_MM = (16.0, 26.0)  # T2 to T3 by the 8th TNM edition: 3 to 5 cm across
+SATELLITES = (1, 3)  # further, smaller nodules
+SATELLITE_SIZE = (0.45, 0.75)  # of the largest nodule's radius
+NODULE_HU = (20.0, 70.0)  # solid soft tissue
 
 
 @dataclass(frozen=True)
@@ -73,19 +75,32 @@ def _branch(
         point = end
 
 
-def draw_nodule(
+def draw_nodules(
     canvas: Canvas, lungs: Image.Image, rng: np.random.Generator
-) -> tuple[Nodule, Image.Image]:
-    """Draw one spiculated nodule inside a lung.
+) -> tuple[list[Nodule], Image.Image]:
+    """Draw a spiculated nodule and smaller satellites inside the lungs.
 
     Returns:
-        The nodule, and its mask of the drawing's size (mode L).
+        The nodules, the largest first, and their mask of the drawing's size (mode L).
     """
-    radius_mm = float(rng.uniform(*NODULE_RADIUS_MM))
-    centre = _place(canvas, lungs, radius_mm, rng)
-    radius = radius_mm * canvas.px_per_mm
     mask = canvas.stencil()
-    draw = ImageDraw.Draw(mask)
+    radius_mm = float(rng.uniform(*NODULE_RADIUS_MM))
+    hu = float(rng.uniform(*NODULE_HU))
+    nodules = []
+    for number in range(1 + rng.integers(*SATELLITES, endpoint=True)):
+        size_mm = radius_mm if number == 0 else radius_mm * float(rng.uniform(*SATELLITE_SIZE))
+        centre = _place(canvas, lungs, size_mm, rng)
+        spicules = _draw_spiculated(ImageDraw.Draw(mask), centre, size_mm * canvas.px_per_mm, rng)
+        centre_px = (centre[0] / SUPERSAMPLING - MARGIN_PX, centre[1] / SUPERSAMPLING - MARGIN_PX)
+        nodules.append(Nodule(centre_px, size_mm, hu, spicules))
+    canvas.hu.paste(hu, mask=mask)
+    return nodules, mask
+
+
+def _draw_spiculated(
+    draw: ImageDraw.ImageDraw, centre: Point, radius: float, rng: np.random.Generator
+) -> int:
+    """Draw a lobed disc with spicules, sizes in drawing pixels; return how many spicules."""
     angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     lobes = sum(
         rng.uniform(0, 0.12) * np.cos(k * angles + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 5)
@@ -93,18 +108,15 @@ def draw_nodule(
     radii = radius * (1 + lobes)
     outline = np.stack([centre[0] + radii * np.cos(angles), centre[1] + radii * np.sin(angles)], 1)
     draw.polygon([(float(x), float(y)) for x, y in outline], fill=255)
-    spicules = int(rng.integers(10, 19))
-    for angle in rng.uniform(0, 2 * np.pi, spicules):
-        tip = radius * rng.uniform(1.3, 1.9)
-        side = rng.uniform(0.06, 0.13)
-        corners = [(0.85 * radius, angle - side), (tip, angle), (0.85 * radius, angle + side)]
+    spicules = int(rng.integers(14, 23))
+    for angle in np.linspace(0, 2 * np.pi, spicules, endpoint=False) + rng.normal(0, 0.1, spicules):
+        tip = radius * rng.uniform(1.4, 2.0)
+        side = rng.uniform(0.07, 0.13)
+        corners = [(0.8 * radius, angle - side), (tip, angle), (0.8 * radius, angle + side)]
         draw.polygon(
             [(centre[0] + r * np.cos(a), centre[1] + r * np.sin(a)) for r, a in corners], fill=255
         )
-    hu = float(rng.uniform(*NODULE_HU))
-    canvas.hu.paste(hu, mask=mask)
-    centre_px = (centre[0] / SUPERSAMPLING - MARGIN_PX, centre[1] / SUPERSAMPLING - MARGIN_PX)
-    return Nodule(centre_px, radius_mm, hu, spicules), mask
+    return spicules
 
 
 def _place(canvas: Canvas, lungs: Image.Image, radius_mm: float, rng: np.random.Generator) -> Point:

@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -29,6 +30,7 @@ from scans.limits import Limits
 from scans.progress import progress
 
 PARALLEL_DOWNLOADS = 8
+REQUEST_ATTEMPTS = 5  # with back-off, per request, by boto3 itself
 
 
 def download_s3(source: str, target: Path, limits: Limits) -> None:
@@ -45,7 +47,8 @@ def download_s3(source: str, target: Path, limits: Limits) -> None:
     parts = urlsplit(source, allow_fragments=False)
     # A question mark may be part of a key.
     key = (parts.path + (f"?{parts.query}" if parts.query else "")).lstrip("/")
-    client = boto3.client("s3", config=Config(retries={"max_attempts": 5, "mode": "standard"}))
+    retries = {"max_attempts": REQUEST_ATTEMPTS, "mode": "standard"}
+    client = boto3.session.Session().client("s3", config=Config(retries=retries))
     if key.endswith("/"):
         _download_prefix(client, parts.netloc, key, target, limits)
     else:
@@ -85,22 +88,35 @@ def _chunks(body: Any) -> Iterator[bytes]:
         raise TransientError("the connection broke") from e
 
 
-def _download_prefix(client: Any, bucket: str, prefix: str, target: Path, limits: Limits) -> None:
+def _listed_paths(
+    client: Any, bucket: str, prefix: str, limits: Limits
+) -> dict[str, PurePosixPath]:
+    """Return where each object under a prefix goes below the target folder."""
     name = f"s3://{bucket}/{prefix}"
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     paths: dict[str, PurePosixPath] = {}
     total_bytes = 0
-    with _clear_errors(name):
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for listed in page.get("Contents", []):
-                path = _safe_path(listed["Key"], prefix, name)
-                total_bytes += listed["Size"]
-                limits.check_file(listed["Size"], f"s3://{bucket}/{listed['Key']}")
+    try:
+        with _clear_errors(name):
+            for listed in (found for page in pages for found in page.get("Contents", [])):
+                key, size_bytes = listed["Key"], listed["Size"]
+                total_bytes += size_bytes
+                limits.check_file(size_bytes, f"s3://{bucket}/{key}")
                 limits.check_total(total_bytes, name)
-                if not listed["Key"].endswith("/"):  # a console's marker of an empty folder
-                    paths[listed["Key"]] = path
+                if not key.endswith("/"):  # a console's marker of an empty folder
+                    paths[key] = _safe_path(key, prefix, name)
                 limits.check_files(len(paths), name)
+    except TransientError as e:
+        raise SourceError(
+            f"{name} could not be listed: {e}. Check AWS_ENDPOINT_URL and the network, run again."
+        ) from e
     if not paths:
         raise SourceError(f"Expected scans under {name}. Found no object. Correct the prefix.")
+    return paths
+
+
+def _download_prefix(client: Any, bucket: str, prefix: str, target: Path, limits: Limits) -> None:
+    paths = _listed_paths(client, bucket, prefix, limits)
     target.mkdir(parents=True)
 
     def fetch(key: str) -> None:
@@ -129,6 +145,8 @@ def _clear_errors(name: str) -> Iterator[None]:
     """Turn boto3's errors into SourceError, or TransientError where another attempt may help."""
     try:
         yield
+    except SourceError:
+        raise
     except ClientError as e:
         status = e.response["ResponseMetadata"]["HTTPStatusCode"]
         if status >= 500 or status == 429:
@@ -139,7 +157,7 @@ def _clear_errors(name: str) -> Iterator[None]:
             f"{name} needs credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AWS_PROFILE."
         ) from e
-    except HTTPClientError as e:
+    except (HTTPClientError, ConnectionError) as e:
         raise TransientError("no connection to the server") from e
     except (BotoCoreError, ValueError) as e:
         raise SourceError(f"{name} could not be downloaded: {e}") from e
