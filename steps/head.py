@@ -37,8 +37,9 @@ def fit_head(
     """Train a head from where it starts.
 
     The loss is convex (one dense layer, L2), so there is one best head; a rate that falls to 0
-    reaches it. Features are standardised with the training set's mean and deviation for the optimiser's sake;
-    that step is folded into the kernel and the bias that are returned, so a head is one product.
+    reaches it. Features are standardised with the training set's mean and deviation for the
+    optimiser's sake; that step is folded into the kernel and the bias that are returned, so a head
+    is one product.
 
     Args:
         start: untrained Keras head (see model.network.build_head); is not changed.
@@ -58,7 +59,7 @@ def fit_head(
     head.set_weights(start.get_weights())
     head.get_layer("logits").kernel.regularizer = keras.regularizers.L2(settings.l2)
     features, labels = train
-    mean, deviation = _mean_and_deviation(features)
+    mean, deviation = mean_and_deviation(features)
     network = keras.Sequential(
         [keras.Input(features.shape[1:]), keras.layers.Dropout(settings.dropout), head]
     )
@@ -92,7 +93,8 @@ def fit_head(
         {"epoch": epoch} | {name: float(values[epoch]) for name, values in fitted.history.items()}
         for epoch in range(len(fitted.epoch))
     ]
-    return _folded(head, mean, deviation), history
+    kernel, bias = (np.asarray(tensor) for tensor in head.get_weights())
+    return folded_head(kernel, bias, mean, deviation), history
 
 
 def class_weights(labels: NDArray[np.int64]) -> dict[int, float]:
@@ -122,15 +124,28 @@ def _batches(
     )
 
 
-def _mean_and_deviation(
+def mean_and_deviation(
     features: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Measure what features (n, features) are standardised with, (features,) each."""
     deviation = features.std(axis=0)
     # A channel that hardly ever fires must not be blown up when it does.
     return features.mean(axis=0), np.maximum(deviation, DEVIATION_FLOOR * deviation.max())
 
 
-def _folded(head: Any, mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> Head:
-    kernel, bias = (np.asarray(tensor, dtype=np.float64) for tensor in head.get_weights())
-    scaled = kernel / deviation[:, np.newaxis]
+def folded_head(
+    kernel: NDArray[np.floating[Any]],
+    bias: NDArray[np.floating[Any]],
+    mean: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+) -> Head:
+    """Fold the standardisation of the features into a head that was trained on standardised ones.
+
+    Args:
+        kernel: (features, classes).
+        bias: (classes,).
+        mean: of the features that it was trained on, (features,).
+        deviation: likewise.
+    """
+    scaled = kernel.astype(np.float64) / deviation[:, np.newaxis]
     return Head(scaled.astype(np.float32), (bias - mean @ scaled).astype(np.float32))
