@@ -103,9 +103,10 @@ def empty_classes(
     """
     shared = _shared_folders(files)
     labels = {placed.label for placed in place_files(files, patterns).values()}
+    not_empty = {parent for path in files for parent in path.parents}
     empty = set()
     for folder in folders:
-        if folder.parts[: len(shared)] == shared:
+        if folder.parts[: len(shared)] == shared and folder not in not_empty:
             names, _ = _folders(folder / "file", shared)
             label = _label(names, patterns)
             if label and label not in labels:

@@ -1,77 +1,19 @@
-"""From a folder of files to a data set: distinct scans with class, group and split.
-
-What is written (all text is UTF-8 with a header line):
-
-- `scans/<class>/<name>`: one file per distinct image, bytes unchanged.
-- `manifest.csv`: one row per distinct image, see `ManifestRow`.
-- `rejected.csv`: `path,reason`, one row per file that could not be used.
-"""
+"""From a folder of files to a data set: distinct scans with class, group and split."""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from scans.classes import ClassPattern, Placed, empty_classes, place_files, quoted
 from scans.errors import SourceError
-from scans.fingerprints import HASH_BITS, near_duplicate_groups, sha256_hex
+from scans.fingerprints import HASH_BITS, near_duplicate_groups
 from scans.inspection import Decode, Inspected, Rejected, inspect_files, list_files
 from scans.limits import Limits
+from scans.manifest import ManifestRow
+from scans.prepared import Dataset
 from scans.splits import Fractions, keep_official_splits, split_by_group
-
-
-@dataclass(frozen=True)
-class ManifestRow:
-    """One distinct image.
-
-    Attributes:
-        path: of the file kept, relative to the folder with the manifest.
-        label: its class.
-        sha256: of its bytes, hexadecimal.
-        copies: files of the source with exactly these bytes, 1 or more.
-        group: name of its near-duplicate group; a group never crosses a split.
-        split: train, validation or test.
-        width, height, mode, format: what the file's header says; pixels.
-    """
-
-    path: str
-    label: str
-    sha256: str
-    copies: int
-    group: str
-    split: str
-    width: int
-    height: int
-    mode: str
-    format: str
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What a source holds.
-
-    Attributes:
-        folder: where the source's files are.
-        rows: the manifest, ordered by class and path.
-        origin: the file in `folder` that each row's `path` is a copy of.
-        rejected: files that cannot be used.
-        files: number of files seen, rejected ones included.
-        official_splits: whether the splits are the source's own.
-        crossing_groups: groups found in two official splits, now wholly on the training side.
-    """
-
-    folder: Path
-    rows: list[ManifestRow]
-    origin: dict[str, PurePosixPath]
-    rejected: list[Rejected]
-    files: int
-    official_splits: bool
-    crossing_groups: list[str]
 
 
 def build_dataset(
@@ -90,7 +32,7 @@ def build_dataset(
 
     Args:
         folder: the source's files.
-        decode: bytes of a file → uint8 (height, width, 3) RGB.
+        decode: bytes of a file → uint8 grey (height, width) or RGB (height, width, 3).
         decode_error: what `decode` raises for bytes that are no scan.
         patterns: how class folders are renamed or merged.
         fractions: shares of the splits.
@@ -130,33 +72,6 @@ def build_dataset(
     files = len(listing.files) + len(listing.rejected)
     rejected.sort(key=lambda r: r.path)
     return Dataset(folder, rows, origin, rejected, files, bool(official), crossing)
-
-
-def write_dataset(dataset: Dataset, output: Path) -> None:
-    """Copy the distinct scans and write `manifest.csv` and `rejected.csv` into a folder."""
-    for row in dataset.rows:
-        target = output / row.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(dataset.folder / dataset.origin[row.path], target)
-    columns = [field.name for field in dataclasses.fields(ManifestRow)]
-    with (output / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(dataclasses.astuple(row) for row in dataset.rows)
-    with (output / "rejected.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "reason"])
-        # A name that is not UTF-8 is the very reason for some rejections.
-        writer.writerows(
-            (str(r.path).encode(errors="backslashreplace").decode(), r.reason)
-            for r in dataset.rejected
-        )
-
-
-def data_digest(rows: Sequence[ManifestRow]) -> str:
-    """Return the SHA-256 over the sorted lines `sha256,label,split`, each ended by a newline."""
-    lines = sorted(f"{row.sha256},{row.label},{row.split}\n" for row in rows)
-    return sha256_hex("".join(lines).encode())
 
 
 def _distinct(

@@ -127,7 +127,7 @@ def inspect_files(
     Args:
         folder: what `files` are relative to.
         files: the files to look into.
-        decode: bytes of a file → uint8 (height, width, 3) RGB.
+        decode: bytes of a file → uint8 grey (height, width) or RGB (height, width, 3).
         decode_error: what `decode` raises for bytes that are no scan.
 
     Returns:

@@ -16,7 +16,8 @@ from PIL import Image
 from scipy import ndimage
 
 from scans.errors import SourceError
-from scans.phantom_anatomy import MARGIN_PX, SUPERSAMPLING, Body, Canvas, draw_body, random_body
+from scans.phantom_anatomy import Body, draw_body, random_body
+from scans.phantom_canvas import MARGIN_PX, SUPERSAMPLING, Canvas
 from scans.phantom_lungs import Nodule, draw_nodules, draw_vessels
 from scans.progress import progress
 
@@ -27,9 +28,9 @@ OUTSIDE_HU = -3000  # beyond the field of view: black in every window
 # Window level and width in HU, and how often it is used; as in reading practice, see
 # https://radiopaedia.org/articles/windowing-ct
 WINDOWS = {
-    "lung": (-600.0, 1500.0, 0.4),
+    "lung": (-600.0, 1500.0, 0.45),
     "wide": (-250.0, 2200.0, 0.35),
-    "mediastinal": (45.0, 400.0, 0.25),
+    "mediastinal": (45.0, 400.0, 0.2),
 }
 
 

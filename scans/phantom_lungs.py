@@ -8,12 +8,13 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 from scipy import ndimage
 
-from scans.phantom_anatomy import MARGIN_PX, SUPERSAMPLING, Body, Canvas, Point
+from scans.phantom_anatomy import Body
+from scans.phantom_canvas import MARGIN_PX, SUPERSAMPLING, Canvas, Point
 
 VESSEL_HU = 20
-NODULE_RADIUS_MM = (16.0, 26.0)  # T2 to T3 by the 8th TNM edition: 3 to 5 cm across
-SATELLITES = (1, 3)  # further, smaller nodules
-SATELLITE_SIZE = (0.45, 0.75)  # of the largest nodule's radius
+NODULE_RADIUS_MM = (17.0, 27.0)  # T2 to T3 by the 8th TNM edition: 3 to 5 cm across
+SATELLITES = (2, 4)  # further, smaller nodules
+SATELLITE_SIZE = (0.5, 0.8)  # of the largest nodule's radius
 NODULE_HU = (20.0, 70.0)  # solid soft tissue
 
 

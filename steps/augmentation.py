@@ -104,7 +104,7 @@ def _view(
     # middle, then shifted. One resampling for all of them keeps the view sharp.
     a, b = mirror * scale * math.cos(turn), mirror * scale * math.sin(turn)
     d, e = -scale * math.sin(turn), scale * math.cos(turn)
-    middle = (side - 1) / 2
+    middle = side / 2
     from_x = middle - a * (middle + shift_x) - b * (middle + shift_y)
     from_y = middle - d * (middle + shift_x) - e * (middle + shift_y)
     moved = Image.fromarray(scan).transform(

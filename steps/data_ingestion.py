@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,17 @@ import mlflow
 
 from model.images import ScanError, decode_grey
 from scans.classes import parse_class_patterns
-from scans.dataset import Dataset, build_dataset, data_digest, write_dataset
+from scans.dataset import build_dataset
+from scans.errors import SourceError
 from scans.fetch import Fetched, fetch_scans
 from scans.limits import Limits
 from scans.phantom import DEFAULT_IMAGES
+from scans.prepared import Dataset, write_dataset
 from scans.sources import redacted
-from scans.splits import SPLITS, Fractions
+from scans.splits import Fractions
+from scans.summary import report, summarise
 from steps.errors import one_sentence_errors
 from steps.tracking import say, stage_run
-
-SYNTHETIC = (
-    "SYNTHETIC: these are computer-drawn phantoms, not scans of people; "
-    "what is measured on them says nothing about patients."
-)
 
 
 def ingest(
@@ -63,6 +60,8 @@ def ingest(
         scans.errors.SourceError: the source cannot be used.
     """
     patterns = parse_class_patterns(class_patterns)
+    output = output.absolute()
+    _refuse_to_replace(output, source)
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     work, result = partial / "work", partial / "result"
@@ -85,80 +84,13 @@ def ingest(
         )
         write_dataset(dataset, result)
         _keep_masks(fetched, dataset, result)
-        summary = summarise(dataset, source, fetched, group_distance_bits)
+        summary = summarise(dataset, source, fetched.kind, group_distance_bits)
         text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
         (result / "summary.json").write_text(text, encoding="utf-8")
         _replace(output, result, partial / "previous")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return summary
-
-
-def summarise(
-    dataset: Dataset, source: str, fetched: Fetched, group_distance_bits: int
-) -> dict[str, Any]:
-    """Return the counts and facts of a data set that `summary.json` holds."""
-    rows = dataset.rows
-    labels = sorted({row.label for row in rows})
-    per_class = {
-        label: {
-            "files": sum(row.copies for row in rows if row.label == label),
-            "distinct": sum(row.label == label for row in rows),
-            "groups": len({row.group for row in rows if row.label == label}),
-            **{
-                split: sum(row.label == label and row.split == split for row in rows)
-                for split in SPLITS
-            },
-        }
-        for label in labels
-    }
-    return {
-        "source": redacted(source),
-        "source_kind": fetched.kind,
-        "phantom": fetched.kind == "phantom",
-        "files": dataset.files,
-        "distinct": len(rows),
-        "copies": sum(row.copies - 1 for row in rows),
-        "rejected": len(dataset.rejected),
-        "groups": len({row.group for row in rows}),
-        "groups_of_several_classes": len({(row.group, row.label) for row in rows})
-        - len({row.group for row in rows}),
-        "classes": per_class,
-        "splits": {split: sum(row.split == split for row in rows) for split in SPLITS},
-        "formats": dict(sorted(Counter(f"{row.format} {row.mode}" for row in rows).items())),
-        "official_splits": dataset.official_splits,
-        "groups_found_in_two_official_splits": dataset.crossing_groups,
-        "group_distance_bits": group_distance_bits,
-        "data_digest": data_digest(rows),
-    }
-
-
-def report(summary: dict[str, Any]) -> str:
-    """Return the counts as lines of text for a reader."""
-    lines = [
-        f"{summary['files']} files, {summary['distinct']} distinct, {summary['copies']} exact "
-        f"copies, {summary['rejected']} rejected, {summary['groups']} near-duplicate groups",
-        f"{'class':<32}{'files':>8}{'distinct':>10}{'groups':>8}"
-        + "".join(f"{split:>12}" for split in SPLITS),
-    ]
-    for label, counts in summary["classes"].items():
-        lines.append(
-            f"{label:<32}{counts['files']:>8}{counts['distinct']:>10}{counts['groups']:>8}"
-            + "".join(f"{counts[split]:>12}" for split in SPLITS)
-        )
-    crossing = summary["groups_found_in_two_official_splits"]
-    if crossing:
-        lines.append(
-            f"{len(crossing)} groups of near-duplicates were found in two of the source's splits "
-            f"and kept on the training side: {', '.join(crossing)}"
-        )
-    if summary["groups_of_several_classes"]:
-        lines.append(
-            f"{summary['groups_of_several_classes']} groups hold near-duplicates of different "
-            "classes; look at them in manifest.csv"
-        )
-    lines.append(f"data digest {summary['data_digest']}")
-    return "\n".join(lines + ([SYNTHETIC] if summary["phantom"] else []))
 
 
 def _keep_masks(fetched: Fetched, dataset: Dataset, result: Path) -> None:
@@ -170,6 +102,20 @@ def _keep_masks(fetched: Fetched, dataset: Dataset, result: Path) -> None:
         mask = fetched.masks / dataset.origin[row.path].name
         if mask.exists():
             shutil.copyfile(mask, result / "masks" / f"{row.sha256}.png")
+
+
+def _refuse_to_replace(output: Path, source: str) -> None:
+    """Never delete what is not an earlier output of this stage, nor the scans themselves."""
+    given = Path(source).expanduser().absolute()
+    if output.is_dir() and any(output.iterdir()) and not (output / "manifest.csv").is_file():
+        raise SourceError(
+            f"{output} holds other files and would be replaced. Expected an empty or a new folder, "
+            "or an earlier output of this stage. Give another --output."
+        )
+    if given.exists() and (given.is_relative_to(output) or output.is_relative_to(given)):
+        raise SourceError(
+            f"The source {given} and the output {output} lie in each other. Give another --output."
+        )
 
 
 def _replace(output: Path, result: Path, previous: Path) -> None:

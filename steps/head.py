@@ -87,6 +87,7 @@ def fit_head(
         steps_per_epoch=_steps(len(labels), settings),
         class_weight=class_weights(labels) if settings.balanced_classes else None,
         callbacks=callbacks,
+        shuffle=False,  # the dataset shuffles itself
         verbose=0,
     )
     history = [

@@ -1,0 +1,84 @@
+"""What differs between sources and not between diseases is gone from the network's pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.images import decode_grey
+from model.preprocessing import Preprocessing, prepared_pixels, scan_pixels, stretched_contrast
+from tests.model.test_images import GREY, GREY_PNG, LOSSY, encode, slice_pixels
+
+SETTINGS = Preprocessing()
+
+
+def test_pixels_are_square_rgb_of_equal_channels() -> None:
+    pixels = scan_pixels(GREY_PNG, SETTINGS)
+    assert pixels.shape == (224, 224, 3)
+    assert pixels.dtype == np.uint8
+    assert (pixels == pixels[..., :1]).all()
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert scan_pixels(GREY_PNG, Preprocessing(image_size_px=32)).shape == (32, 32, 3)
+
+
+def test_the_pixels_are_those_of_the_decoded_scan() -> None:
+    for data in (GREY_PNG, LOSSY["jpeg"]):
+        expected = prepared_pixels(decode_grey(data), SETTINGS)
+        assert np.array_equal(scan_pixels(data, SETTINGS), expected)
+
+
+def test_the_border_does_not_matter() -> None:
+    framed = slice_pixels(200, 300)
+    marked = framed.copy()
+    marked[:12], marked[-12:], marked[:, :18], marked[:, -18:] = 255, 255, 255, 255
+    difference = prepared_pixels(framed, SETTINGS).astype(int) - prepared_pixels(marked, SETTINGS)
+    assert np.abs(difference).mean() < 1
+    uncropped = Preprocessing(crop_fraction=0.0)
+    difference = prepared_pixels(framed, uncropped).astype(int) - prepared_pixels(marked, uncropped)
+    assert np.abs(difference).mean() > 10
+
+
+def test_brightness_and_contrast_do_not_matter() -> None:
+    darker = (GREY * 0.6 + 10).astype(np.uint8)
+    difference = prepared_pixels(GREY, SETTINGS).astype(int) - prepared_pixels(darker, SETTINGS)
+    assert np.abs(difference).mean() < 2
+    assert np.abs(difference).max() <= 8
+    assert np.abs(GREY.astype(int) - darker).max() > 40
+
+
+def test_coloured_marks_are_grey() -> None:
+    colours = np.stack([GREY] * 3, axis=-1)
+    colours[40:44] = (255, 0, 0)
+    pixels = scan_pixels(encode(Image.fromarray(colours), "PNG"), SETTINGS)
+    assert (pixels == pixels[..., :1]).all()
+
+
+def test_a_picture_shrinks_with_antialiasing() -> None:
+    stripes = np.zeros((1024, 1024), np.uint8)
+    stripes[:, ::2] = 255
+    stripes[:100] = 0
+    stripes[-100:] = 255  # so that the stretch has something to hold on to
+    pixels = prepared_pixels(stripes, SETTINGS)
+    assert np.abs(pixels[60:160].astype(int) - 128).max() < 24
+
+
+def test_the_stretch_keeps_the_order_of_levels_and_the_input() -> None:
+    dull = (GREY // 3 + 60).astype(np.uint8)
+    kept = dull.copy()
+    stretched = stretched_contrast(dull, 1.0)
+    assert np.array_equal(dull, kept)
+    assert (np.diff(stretched.ravel()[np.argsort(dull.ravel())].astype(int)) >= 0).all()
+
+
+def test_a_few_extreme_pixels_do_not_set_the_contrast() -> None:
+    dull = (GREY // 3 + 60).astype(np.uint8)
+    marked = dull.copy()
+    marked[:5, :10] = 255  # 0.4 % of the pixels
+    difference = stretched_contrast(dull, 1.0).astype(int) - stretched_contrast(marked, 1.0)
+    assert np.abs(difference[5:]).max() <= 8
+
+
+@pytest.mark.parametrize("level", [0, 77, 255])
+def test_a_blank_picture_gives_a_blank_picture(level: int) -> None:
+    assert len(np.unique(prepared_pixels(np.full((64, 64), level, np.uint8), SETTINGS))) == 1

@@ -1,0 +1,78 @@
+"""The head's training in Keras."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from model.network import build_head
+from steps.head import HeadSettings, class_weights, fit_head
+
+SETTINGS = HeadSettings(
+    epochs=150,
+    batch_size=64,
+    steps_per_epoch=0,
+    learning_rate=0.02,
+    l2=0.1,
+    dropout=0.0,
+    balanced_classes=True,
+    patience=150,
+)
+
+
+def blobs(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return features of two unequal classes, far from standardised, one channel nearly dead."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(n) < 0.25).astype(np.int64)
+    features = rng.normal(3, 2, (n, 8)) + labels[:, np.newaxis] * np.linspace(0, 2, 8)
+    features[:, 7] = 0
+    features[0, 7] = 1e-6
+    return features.astype(np.float32), labels
+
+
+def test_reaches_the_optimum_of_its_convex_loss() -> None:
+    train, validation = blobs(256, 0), blobs(128, 1)
+    head, history = fit_head(build_head(8, 2), train, validation, SETTINGS, seed=0)
+    mean, deviation = train[0].mean(axis=0), train[0].std(axis=0)
+    deviation = np.maximum(deviation, 0.01 * deviation.max())
+    # Two softmax outputs with weights +w/2 and -w/2: l2 * 2 * |w/2|^2 = |w|^2 / (2 C n).
+    best = LogisticRegression(C=1 / (SETTINGS.l2 * len(train[1])), class_weight="balanced")
+    best.fit((train[0] - mean) / deviation, train[1])
+    expected = best.decision_function((validation[0] - mean) / deviation)
+    logits = head.logits(validation[0])
+    assert logits[:, 1] - logits[:, 0] == pytest.approx(expected, abs=0.05)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert set(history[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"}
+
+
+def test_one_seed_gives_one_head() -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=3, dropout=0.5)
+    heads = [fit_head(build_head(8, 2), blobs(64, 0), None, settings, seed=5)[0] for _ in range(2)]
+    np.testing.assert_array_equal(heads[0].kernel, heads[1].kernel)
+    other, _ = fit_head(build_head(8, 2), blobs(64, 0), None, settings, seed=6)
+    assert np.abs(other.kernel - heads[0].kernel).max() > 0
+
+
+def test_stops_when_validation_no_longer_gains() -> None:
+    train, validation = blobs(64, 0), blobs(32, 1)
+    flipped = validation[0], 1 - validation[1]
+    settings = dataclasses.replace(SETTINGS, patience=2)
+    _, history = fit_head(build_head(8, 2), train, flipped, settings, seed=0)
+    assert len(history) < 20
+
+
+def test_steps_per_epoch_bounds_an_epoch() -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=2, steps_per_epoch=1, batch_size=4)
+    _, history = fit_head(build_head(8, 2), blobs(64, 0), None, settings, seed=0)
+    assert len(history) == 2
+
+
+def test_class_weights_make_classes_count_the_same() -> None:
+    labels = np.array([0] * 30 + [1] * 10)
+    weights = class_weights(labels)
+    assert 30 * weights[0] == pytest.approx(10 * weights[1])
+    assert 30 * weights[0] + 10 * weights[1] == pytest.approx(40)
