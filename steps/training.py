@@ -23,19 +23,19 @@ from PIL import Image
 
 from model.artefact import NETWORK, Card, Head
 from model.network import export, with_head
-from model.out_of_domain import OutOfDomain, fit_out_of_domain
+from model.out_of_domain import OutOfDomain
 from model.packaging import save_pyfunc
 from scans.manifest import ManifestRow, read_manifest, read_summary
 from scans.phantom import make_phantom
 from steps import training_log
 from steps.augmentation import Augmentation
 from steps.base import Base, read_base
-from steps.calibration import Calibration, calibrate
 from steps.errors import StageError, one_sentence_errors
 from steps.features import FEATURES, FeatureSet, scan_features, write_features
 from steps.fine_tuning import FineTuning, fine_tune
 from steps.folders import replaced_folder
 from steps.head import HeadSettings, fit_head
+from steps.limits import doubts_report, fit_limits
 from steps.prepare_base_model import calibration_scans
 from steps.scrutiny import write_training_record
 from steps.tracking import say, stage_run
@@ -104,8 +104,9 @@ def training(
         head, history = fit_head(
             keras_head, train, validation if len(validation[1]) else None, head_settings, seed
         )
-        calibration, doubts = _know_its_limits(
-            features, rows, base, head_settings, sensitivity, flagged_share, seed
+        say("calibrating on held-out groups")
+        calibration, doubts = fit_limits(
+            features, rows, base.classes, head_settings, sensitivity, flagged_share, seed
         )
         card = Card(
             classes=base.classes,
@@ -124,11 +125,7 @@ def training(
             seed=seed,
             fine_tuned_blocks=fine_tuning.blocks,
             calibration=calibration.report,
-            out_of_domain={
-                "threshold": doubts.threshold,
-                "references": len(doubts.references),
-                "allowed_share_of_chest_ct": flagged_share,
-            },
+            out_of_domain=doubts_report(doubts, flagged_share),
         )
         _write_history(history, folder)
     counts = {s: sum(row.split == s for row in rows) for s in ("train", "validation")}
@@ -175,31 +172,6 @@ def _labelled(
     vectors = features.vectors[chosen]
     labels = np.array([base.classes.index(rows[i].label) for i in chosen], dtype=np.int64)
     return vectors.reshape(-1, vectors.shape[-1]), labels.repeat(vectors.shape[1])
-
-
-def _know_its_limits(
-    features: FeatureSet,
-    rows: Sequence[ManifestRow],
-    base: Base,
-    head_settings: HeadSettings,
-    sensitivity: float,
-    flagged_share: float,
-    seed: int,
-) -> tuple[Calibration, OutOfDomain]:
-    """Fit temperature, threshold and the distance from the training scans."""
-    say("calibrating on held-out groups")
-    groups = np.array([row.group for row in rows])
-    calibration = calibrate(
-        features.vectors,
-        np.array([base.classes.index(row.label) for row in rows], dtype=np.int64),
-        groups,
-        base.classes,
-        l2=head_settings.l2,
-        balanced=head_settings.balanced_classes,
-        sensitivity=sensitivity,
-        seed=seed,
-    )
-    return calibration, fit_out_of_domain(features.vectors, groups, flagged_share, seed)
 
 
 def _save(
