@@ -24,7 +24,7 @@ class HeadSettings:
     l2: float  # times the sum of squared kernel entries, added to the loss
     dropout: float  # fraction of the features, 0 to below 1
     balanced_classes: bool  # weigh each class by 1 / its share of the scans
-    patience: int  # epochs without a better validation loss before training stops
+    patience: int  # epochs without a better validation loss before training stops; 0: never
 
 
 def fit_head(
@@ -49,7 +49,8 @@ def fit_head(
         seed: of the order of batches and of dropout. One seed gives one result.
 
     Returns:
-        The head of the epoch with the least validation loss, and a row per epoch: `epoch`,
+        The head of the epoch with the least validation loss, or without patience the last one,
+        and a row per epoch: `epoch`,
         `loss`, `accuracy`, `val_loss`, `val_accuracy`.
     """
     import keras
@@ -73,7 +74,7 @@ def fit_head(
         metrics=["accuracy"],
     )
     callbacks = []
-    if validation is not None:
+    if validation is not None and settings.patience:
         callbacks.append(
             keras.callbacks.EarlyStopping(
                 "val_loss", patience=settings.patience, restore_best_weights=True

@@ -224,7 +224,7 @@ def _write_history(history: list[dict[str, float]], folder: Path) -> None:
 @click.option("--l2", type=click.FloatRange(0), default=0.1, help="On the kernel.")
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
 @click.option("--balanced-classes", type=bool, default=True)
-@click.option("--patience", type=click.IntRange(1), default=50)
+@click.option("--patience", type=click.IntRange(0), default=0, help="0: never stops early.")
 @click.option("--views", type=click.IntRange(0), default=1, help="Augmented views of each scan.")
 @click.option("--flip", type=bool, default=False, help="Mirror left and right.")
 @click.option("--rotation-deg", type=click.FloatRange(0, 180), default=0.0)
