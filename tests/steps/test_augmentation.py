@@ -12,7 +12,14 @@ from model.preprocessing import Preprocessing
 from steps.augmentation import Augmentation, Donors, matched_histogram, scan_and_views
 
 NONE = Augmentation(
-    views=1, flip=False, rotation_deg=0, shift=0, zoom=0, brightness=0, histogram_match=0, contrast=0
+    views=1,
+    flip=False,
+    rotation_deg=0,
+    shift=0,
+    zoom=0,
+    brightness=0,
+    histogram_match=0,
+    contrast=0,
 )
 PLAIN = Preprocessing(image_size_px=64, crop_fraction=0, contrast_cutoff_percent=0)
 

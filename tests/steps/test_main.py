@@ -48,9 +48,7 @@ def test_values_are_typed_like_those_in_params_yaml() -> None:
 
 def test_a_name_that_several_stages_have_sets_them_all() -> None:
     found = overrides(["seed=7"], PARAMS, DEFAULTS)
-    assert found == {
-        (s, "seed"): 7 for s in ("data_ingestion", "prepare_base_model", "training")
-    }
+    assert found == {(s, "seed"): 7 for s in ("data_ingestion", "prepare_base_model", "training")}
 
 
 @pytest.mark.parametrize(
