@@ -49,8 +49,7 @@ def fit_head(
         seed: of the order of batches and of dropout. One seed gives one result.
 
     Returns:
-        The head of the epoch with the least validation loss, or without patience the last one,
-        and a row per epoch: `epoch`,
+        The head after the last epoch, and a row per epoch: `epoch`,
         `loss`, `accuracy`, `val_loss`, `val_accuracy`.
     """
     import keras
@@ -75,11 +74,9 @@ def fit_head(
     )
     callbacks = []
     if validation is not None and settings.patience:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                "val_loss", patience=settings.patience, restore_best_weights=True
-            )
-        )
+        # The last weights stay: of a convex loss they are the best fit, while the validation
+        # loss of a few scans is least somewhere on the way (temperature scaling mends that).
+        callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=settings.patience))
     fitted = network.fit(
         _batches((features - mean) / deviation, labels, settings, seed),
         validation_data=validation and ((validation[0] - mean) / deviation, validation[1]),

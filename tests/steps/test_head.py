@@ -14,9 +14,9 @@ from steps.head import HeadSettings, class_weights, fit_head
 
 SETTINGS = HeadSettings(
     epochs=150,
-    batch_size=64,
+    batch_size=256,
     steps_per_epoch=0,
-    learning_rate=0.02,
+    learning_rate=0.1,
     l2=0.1,
     dropout=0.0,
     balanced_classes=True,

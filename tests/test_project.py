@@ -1,0 +1,113 @@
+"""Files that must agree, agree."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from steps.main import STAGES
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PLACES = {"data", "prepared", "trained", "output", "scores_path"}  # where a stage reads and writes
+
+
+def command_options(stage: str) -> dict[str, click.Option]:
+    """Return a stage's click options by parameter name, without those that name folders."""
+    command = importlib.import_module(f"steps.{stage}").main
+    return {p.name: p for p in command.params if p.name not in PLACES}
+
+
+def same(left: Any, right: Any) -> bool:
+    """Compare values that YAML and click may type differently (0 and 0.0)."""
+    return left == right and isinstance(left, bool) == isinstance(right, bool)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_has_one_name_and_one_set_of_parameters_everywhere(stage: str) -> None:
+    declared = PROJECT[stage]["parameters"]
+    options = command_options(stage)
+    assert set(declared) == set(PARAMS[stage]) == set(options)
+    for name, value in PARAMS[stage].items():
+        assert same(declared[name]["default"], value), f"MLproject and params.yaml: {name}"
+        assert same(options[name].default, value), f"--{name} and params.yaml"
+        assert f"--{name.replace('_', '-')} {{{name}}}" in PROJECT[stage]["command"]
+        assert f"${{{stage}.{name}}}" in PIPELINE[stage]["cmd"]
+    assert f"python -m steps.{stage} " in PIPELINE[stage]["cmd"]
+
+
+def test_main_takes_every_parameter_of_every_stage() -> None:
+    declared = PROJECT["main"]["parameters"]
+    assert set(declared) == {name for stage in STAGES for name in PARAMS[stage]}
+    for stage in STAGES:
+        for name, value in PARAMS[stage].items():
+            assert same(declared[name]["default"], value), name
+            assert f"{name}={{{name}}}" in PROJECT["main"]["command"]
+
+
+def test_every_parameter_is_typed() -> None:
+    for entry_point in PROJECT.values():
+        for name, spec in entry_point["parameters"].items():
+            assert spec["type"] in ("string", "float", "path", "uri"), name
+            number = isinstance(spec.get("default"), int | float)
+            number = number and not isinstance(spec["default"], bool)
+            assert (spec["type"] == "float") == number, name
+
+
+def test_the_pipeline_is_the_four_stages_in_order() -> None:
+    assert tuple(PIPELINE) == STAGES
+    for stage in STAGES:
+        assert f"artifacts/{stage}" in str(PIPELINE[stage]["outs"])
+
+
+def test_conda_has_the_pins_of_requirements() -> None:
+    conda = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
+    pins = next(entry["pip"] for entry in conda if isinstance(entry, dict))
+    assert pins == requirements("requirements.txt")
+
+
+def requirements(name: str) -> list[str]:
+    """Return the requirement lines of a file, those it includes too."""
+    found = []
+    for line in (ROOT / name).read_text().splitlines():
+        text = line.split(" #")[0].strip()
+        if text.startswith("-r "):
+            found += requirements(text.removeprefix("-r "))
+        elif text and not text.startswith("#"):
+            found.append(text)
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("requirements*.txt")), ids=lambda p: p.name)
+def test_every_requirement_is_pinned_once(path: Path) -> None:
+    pins: dict[str, set[str]] = {}
+    for line in requirements(path.name):
+        match = re.match(r"([A-Za-z0-9_.-]+)(\[[^]]*\])?==([^;\s]+)(\s*;.*)?$", line)
+        assert match, line
+        pins.setdefault(match[1], set()).add(match[3])
+    assert all(len(versions) == 1 for versions in pins.values())
+
+
+def test_all_requirement_files_agree() -> None:
+    versions: dict[str, str] = {}
+    for path in ROOT.glob("requirements*.txt"):
+        for line in requirements(path.name):
+            name, _, version = line.split(";")[0].partition("==")
+            name = name.split("[")[0].strip()
+            assert versions.setdefault(name, version.strip()) == version.strip(), name
+
+
+def test_readme_names_every_parameter() -> None:
+    readme = (ROOT / "README.md").read_text() + "".join(
+        p.read_text() for p in (ROOT / "docs").glob("*.md")
+    )
+    missing = [n for stage in STAGES for n in PARAMS[stage] if f"`{n}`" not in readme]
+    assert not missing
