@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat; see the head of each script."""
+"""Measurements anyone can repeat. Each prints a table with ratios taken in one run."""

@@ -6,6 +6,8 @@ exported file (see runtime.py) and needs no Keras.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -167,7 +169,8 @@ def export(
     nncf.set_log_level(40)  # logging.ERROR
     core = openvino.Core()
     floating = core.read_model(path)
-    quantised = nncf.quantize(floating, nncf.Dataset(samples), subset_size=len(samples))
+    with contextlib.redirect_stdout(sys.stderr):  # its progress bar is no result
+        quantised = nncf.quantize(floating, nncf.Dataset(samples), subset_size=len(samples))
     part = path.with_name(f"{path.stem}_int8.xml")
     openvino.save_model(quantised, part, compress_to_fp16=False)
     del floating, quantised  # they hold the old weights file open

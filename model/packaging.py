@@ -13,6 +13,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
@@ -84,7 +85,7 @@ def metadata(network: Path, card: artefact.Card) -> dict[str, Any]:
 
 @contextmanager
 def quiet_mlflow() -> Iterator[None]:
-    """Silence two remarks of MLflow's that do not hold here.
+    """Silence remarks of MLflow's that do not hold here, and its bar for copying four files.
 
     The signature is given, so type hints add nothing; requirements are given, so none are
     inferred.
@@ -92,9 +93,11 @@ def quiet_mlflow() -> Iterator[None]:
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*[Tt]ype hint.*")
             yield
     finally:
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.unset()
         logger.setLevel(level)

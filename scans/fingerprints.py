@@ -56,24 +56,25 @@ def near_duplicate_groups(hashes: Sequence[bytes], distance_bits: int) -> list[i
     if not hashes:
         return []
     packed = np.frombuffer(b"".join(hashes), dtype=np.uint64).reshape(len(hashes), -1)
-    unique, member_of = np.unique(packed, axis=0, return_inverse=True)
-    rows, columns = _close_pairs(unique, distance_bits)
-    links = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(unique),) * 2)
-    _, component = connected_components(links, directed=False)
-    return [int(group) for group in component[member_of.ravel()]]
+    group = np.arange(len(packed))
+    for start in range(0, len(packed), BLOCK_ROWS):
+        rows, columns = _close_pairs(packed, start, distance_bits)
+        # Merging block by block keeps memory small even where every image resembles every other.
+        links = coo_array(
+            (np.ones(len(rows), dtype=bool), (group[rows], group[columns])),
+            shape=(len(packed), len(packed)),
+        )
+        group = connected_components(links, directed=False)[1][group]
+    return [int(number) for number in group]
 
 
 def _close_pairs(
-    packed: NDArray[np.uint64], distance_bits: int
+    packed: NDArray[np.uint64], start: int, distance_bits: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the row pairs (i < j) within `distance_bits` of packed hashes of shape (n, 4)."""
-    found_rows, found_columns = [], []
-    for start in range(0, len(packed), BLOCK_ROWS):
-        block, rest = packed[start : start + BLOCK_ROWS], packed[start:]
-        distances = np.zeros((len(block), len(rest)), dtype=np.uint16)
-        for word in range(packed.shape[1]):
-            distances += np.bitwise_count(block[:, None, word] ^ rest[None, :, word])
-        rows, columns = np.nonzero(np.triu(distances <= distance_bits, k=1))
-        found_rows.append(rows + start)
-        found_columns.append(columns + start)
-    return np.concatenate(found_rows), np.concatenate(found_columns)
+    """Return the pairs (i < j) of close hashes, of shape (n, 4), whose i is in the block."""
+    block, rest = packed[start : start + BLOCK_ROWS], packed[start:]
+    distances = np.zeros((len(block), len(rest)), dtype=np.uint16)
+    for word in range(packed.shape[1]):
+        distances += np.bitwise_count(block[:, None, word] ^ rest[None, :, word])
+    rows, columns = np.nonzero(np.triu(distances <= distance_bits, k=1))
+    return rows + start, columns + start

@@ -117,21 +117,29 @@ def write_phantoms(
     masks.mkdir(parents=True, exist_ok=True)
     for number in progress(range(images), "Drawing phantoms", "scan"):
         label = CLASSES[number % len(CLASSES)]
-        phantom = make_phantom((seed, number), nodule=label == "adenocarcinoma")
+        # One size for each pair of classes: by chance alone, sizes would tell them apart a little.
+        size_px = _random_size_px(np.random.default_rng((seed, number // len(CLASSES))))
+        phantom = make_phantom(
+            (seed, number), nodule=label == "adenocarcinoma", image_size_px=size_px
+        )
         name = f"phantom-{number:04d}.png"
         Image.fromarray(phantom.image).save(folder / label / name)
         if phantom.nodules:
             Image.fromarray(phantom.nodule_mask.astype(np.uint8) * 255).save(masks / name)
 
 
+def _random_size_px(rng: np.random.Generator) -> tuple[int, int]:
+    """Draw width and height of an exported slice, wider than high as in the usual data sets."""
+    width = int(rng.integers(300, 441))
+    return width, round(width * rng.uniform(0.7, 0.84))
+
+
 def _framed_canvas(
     body: Body, image_size_px: tuple[int, int] | None, rng: np.random.Generator
 ) -> Canvas:
     """Choose image size, scale and position as people who export slices do."""
-    width = int(rng.integers(300, 441))
-    height = round(width * rng.uniform(0.7, 0.84))
-    if image_size_px is not None:
-        width, height = image_size_px
+    random_size_px = _random_size_px(rng)
+    width, height = image_size_px or random_size_px
     if min(width, height) < MIN_SIDE_PX:
         raise SourceError(
             f"Expected a phantom of at least {MIN_SIDE_PX} pixels a side. "

@@ -95,7 +95,7 @@ def draw_nodules(
         centre_px = (centre[0] / SUPERSAMPLING - MARGIN_PX, centre[1] / SUPERSAMPLING - MARGIN_PX)
         nodules.append(Nodule(centre_px, size_mm, hu, spicules))
     canvas.hu.paste(hu, mask=mask)
-    return nodules, mask
+    return sorted(nodules, key=lambda nodule: -nodule.radius_mm), mask
 
 
 def _draw_spiculated(

@@ -1,13 +1,12 @@
-"""What answers without looking at the lungs would score: the floor under every number.
+"""What a model must beat to be worth anything: answers that do not look at the lungs.
 
-Each baseline is a plain function of training scans and scans to score, so that it can be put
-beside the model in any protocol. A model that does not beat the brightness of a picture has
-learned how the picture was exported.
+A model that does not beat the brightness of a picture has learned how the picture was exported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,48 +15,61 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from model.images import decode_grey
+
 NEIGHBOURS = 5  # for measured numbers; odd, so that two classes never tie
 THUMBNAIL_PX = 32
 
 Labels = NDArray[np.int64]
 Values = NDArray[np.float64]
+Baseline = Callable[[Values, Labels, Values], Labels]
 
 
-def majority_baseline(train_labels: Labels, count: int) -> Labels:
-    """Call every scan by the most frequent class of the training scans.
-
-    Args:
-        train_labels: class indices (n,).
-        count: scans to score.
-
-    Returns:
-        Class indices (count,).
-    """
-    return np.full(count, np.bincount(train_labels).argmax(), dtype=np.int64)
+def majority_baseline(train_labels: Sequence[str], n_test: int) -> list[str]:
+    """Predict the most frequent training label (first in the alphabet of equals) for everything."""
+    counts = Counter(train_labels)
+    label = min(counts, key=lambda name: (-counts[name], name))
+    return [label] * n_test
 
 
-def brightness_baseline(train: Values, train_labels: Labels, scored: Values) -> Labels:
-    """Call scans by nothing but the mean and the spread of their brightness.
+def brightness_baseline(
+    train_images: Iterable[bytes], train_labels: Sequence[str], test_images: Iterable[bytes]
+) -> list[str]:
+    """Predict labels from the mean and spread of brightness alone, by 5 nearest neighbours.
 
     Args:
-        train: `brightness` of the training scans (n, 2).
+        train_images: file contents of the training scans, in the order of `train_labels`.
+        train_labels: their labels.
+        test_images: file contents of the scans to predict.
+    """
+    names, train = np.unique(np.array(train_labels), return_inverse=True)
+    called = nearest(
+        np.stack([brightness(decode_grey(image)) for image in train_images]),
+        train.astype(np.int64),
+        np.stack([brightness(decode_grey(image)) for image in test_images]),
+    )
+    return [str(names[index]) for index in called]
+
+
+def nearest(
+    train: Values, train_labels: Labels, scored: Values, neighbours: int = NEIGHBOURS
+) -> Labels:
+    """Let the nearest training scans vote, each column on the training scans' scale.
+
+    Args:
+        train: measurements (n, values).
         train_labels: class indices (n,).
-        scored: `brightness` of the scans to score (m, 2).
+        scored: measurements of the scans to call (m, values).
+        neighbours: how many vote.
 
     Returns:
-        Class indices (m,): the majority of the 5 nearest training scans.
+        Class indices (m,).
     """
-    return _nearest(train, train_labels, scored, NEIGHBOURS)
-
-
-def file_baseline(train: Values, train_labels: Labels, scored: Values) -> Labels:
-    """Call scans by the size and the format of their files, see `file_properties`."""
-    return _nearest(train, train_labels, scored, NEIGHBOURS)
-
-
-def thumbnail_baseline(train: Values, train_labels: Labels, scored: Values) -> Labels:
-    """Call scans as the one training scan whose 32 x 32 `thumbnail` is nearest."""
-    return _nearest(train, train_labels, scored, 1)
+    classifier = make_pipeline(
+        StandardScaler(), KNeighborsClassifier(min(neighbours, len(train_labels)))
+    )
+    called: Labels = classifier.fit(train, train_labels).predict(scored).astype(np.int64)
+    return called
 
 
 def brightness(grey: NDArray[np.uint8]) -> Values:
@@ -83,13 +95,12 @@ def thumbnail(grey: NDArray[np.uint8]) -> Values:
     return np.asarray(small, dtype=np.float64).ravel()
 
 
-Baseline = Callable[[Values, Labels, Values], Labels]
-# Name in scores.json -> how it decides. What each sees is measured by `measurements`.
+# Name in scores.json -> how it decides from what `measurements` measured under that name.
 BASELINES: dict[str, Baseline] = {
-    "majority": lambda _, labels, scored: majority_baseline(labels, len(scored)),
-    "brightness": brightness_baseline,
-    "file_size_and_format": file_baseline,
-    "thumbnail_nearest_neighbour": thumbnail_baseline,
+    "majority": lambda _, labels, scored: np.full(len(scored), np.bincount(labels).argmax()),
+    "brightness": nearest,
+    "file_size_and_format": nearest,
+    "thumbnail_nearest_neighbour": lambda train, labels, scored: nearest(train, labels, scored, 1),
 }
 
 
@@ -103,12 +114,3 @@ def measurements(
         "file_size_and_format": file_properties(width_px, height_px, mode, file_format),
         "thumbnail_nearest_neighbour": thumbnail(grey),
     }
-
-
-def _nearest(train: Values, train_labels: Labels, scored: Values, neighbours: int) -> Labels:
-    """Vote among the nearest training scans, each column on the training scans' scale."""
-    classifier = make_pipeline(
-        StandardScaler(), KNeighborsClassifier(min(neighbours, len(train_labels)))
-    )
-    predicted: Labels = classifier.fit(train, train_labels).predict(scored).astype(np.int64)
-    return predicted

@@ -38,8 +38,8 @@ def fit_head(
 
     The loss is convex (one dense layer, L2), so there is one best head; a rate that falls to 0
     reaches it. Features are standardised with the training set's mean and deviation for the
-    optimiser's sake; that step is folded into the kernel and the bias that are returned, so a head
-    is one product.
+    optimiser's sake; that step is folded into the kernel and the bias that are returned, so a
+    head is one product.
 
     Args:
         start: untrained Keras head (see model.network.build_head); is not changed.

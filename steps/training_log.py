@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ def log_inputs(options: dict[str, Any], data: Path) -> None:
     mlflow.log_text(frozen + "\n", "environment.txt")
     summary = read_summary(data)
     mlflow.set_tags({"data_digest": summary["data_digest"], "phantom": summary["phantom"]})
-    manifest = pd.read_csv(data / MANIFEST, dtype=str)
-    dataset = mlflow.data.from_pandas(
-        manifest, source=str(data / MANIFEST), name="scans", digest=summary["data_digest"][:36]
-    )
+    # Without file names: they may name patients.
+    manifest = pd.read_csv(data / MANIFEST, dtype=str).drop(columns="path")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*dataset source can be interpreted")
+        dataset = mlflow.data.from_pandas(
+            manifest, source=MANIFEST, name="scans", digest=summary["data_digest"][:36]
+        )
     mlflow.log_input(dataset, context="training")
-    mlflow.log_artifact(str(data / MANIFEST))
 
 
 def log_outputs(history: list[dict[str, float]], output: Path) -> None:

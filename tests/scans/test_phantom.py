@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -102,26 +101,23 @@ def test_too_few_images(tmp_path: Path) -> None:
 
 
 def test_brightness_size_and_framing_do_not_tell_the_classes_apart(phantom_set: Path) -> None:
-    features, ill = [], []
+    brightness, framing, ill = [], [], []
     for path in sorted((phantom_set / "scans").rglob("*.png")):
-        pixels = np.asarray(Image.open(io.BytesIO(path.read_bytes())), dtype=np.float64)
-        rows, columns = np.nonzero(pixels > pixels.mean())
-        features.append(
-            [
-                *pixels.shape,
-                pixels.mean(),
-                pixels.std(),
-                *np.percentile(pixels, [10, 50, 90]),
-                rows.mean(),
-                columns.mean(),
-                rows.std(),
-                columns.std(),
-            ]
-        )
+        pixels = np.asarray(Image.open(path), dtype=np.float64)
+        height, width = pixels.shape
+        body = pixels > pixels.mean()
+        rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
+        edges = (rows[0] / height, rows[-1] / height, columns[0] / width, columns[-1] / width)
+        framing.append([height, width, *edges])
+        brightness.append([pixels.mean(), pixels.std(), *np.percentile(pixels, [10, 50, 90])])
         ill.append(path.parent.name == "adenocarcinoma")
-    table = np.array(features)
-    for column in table.T:
-        assert 0.4 < roc_auc_score(ill, column) < 0.6
     model = make_pipeline(StandardScaler(), LogisticRegression())
-    scores = cross_val_predict(model, table, ill, cv=10, method="predict_proba")[:, 1]
-    assert roc_auc_score(ill, scores) < 0.6
+    # The area's standard error is about 0.04 for 120 against 120 (Hanley & McNeil 1982).
+    for features in (brightness, framing):
+        table = np.array(features)
+        assert all(0.4 < roc_auc_score(ill, column) < 0.6 for column in table.T)
+        scores = cross_val_predict(model, table, ill, cv=10, method="predict_proba")[:, 1]
+        assert roc_auc_score(ill, scores) < 0.62
+    assert sorted(size[:2] for size, is_ill in zip(framing, ill, strict=True) if is_ill) == sorted(
+        size[:2] for size, is_ill in zip(framing, ill, strict=True) if not is_ill
+    )

@@ -8,19 +8,16 @@ import pytest
 from steps.baselines import (
     BASELINES,
     brightness,
-    brightness_baseline,
-    file_baseline,
     file_properties,
-    majority_baseline,
     measurements,
-    thumbnail_baseline,
+    nearest,
 )
 
 LABELS = np.array([0] * 12 + [1] * 8)
 
 
 def test_majority_is_the_most_frequent_class() -> None:
-    assert majority_baseline(LABELS, 3).tolist() == [0, 0, 0]
+    assert BASELINES["majority"](np.zeros((20, 1)), LABELS, np.zeros((3, 1))).tolist() == [0, 0, 0]
 
 
 def test_brightness_tells_bright_from_dark_only() -> None:
@@ -29,7 +26,7 @@ def test_brightness_tells_bright_from_dark_only() -> None:
     bright = [brightness(rng.integers(90, 255, (60, 50), dtype=np.uint8)) for _ in range(8)]
     seen = np.array(dark + bright)
     asked = np.array([[45.0, 26.0], [172.0, 48.0]])
-    assert brightness_baseline(seen, LABELS, asked).tolist() == [0, 1]
+    assert nearest(seen, LABELS, asked).tolist() == [0, 1]
     assert brightness(np.full((4, 4), 7, dtype=np.uint8)).tolist() == [7, 0]
 
 
@@ -37,7 +34,7 @@ def test_file_properties_tell_formats() -> None:
     png = [file_properties(400 + i, 300, "RGBA", "PNG") for i in range(12)]
     jpeg = [file_properties(400 + i, 300, "RGB", "JPEG") for i in range(8)]
     asked = np.array([file_properties(405, 300, "RGB", "JPEG")])
-    assert file_baseline(np.array(png + jpeg), LABELS, asked).tolist() == [1]
+    assert nearest(np.array(png + jpeg), LABELS, asked).tolist() == [1]
 
 
 def test_thumbnail_finds_the_resized_scan() -> None:
@@ -47,7 +44,7 @@ def test_thumbnail_finds_the_resized_scan() -> None:
     thumbnails = np.array([m["thumbnail_nearest_neighbour"] for m in seen])
     halved = scans[15][::2, ::2].astype(np.uint8)
     asked = measurements(halved, 1, 1, "L", "PNG")["thumbnail_nearest_neighbour"]
-    assert thumbnail_baseline(thumbnails, LABELS, asked[np.newaxis]).tolist() == [LABELS[15]]
+    assert nearest(thumbnails, LABELS, asked[np.newaxis], 1).tolist() == [LABELS[15]]
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -1,0 +1,182 @@
+"""Score every scan under an S3 prefix or in a folder: `python -m batch INPUT OUTPUT`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+import click
+
+from batch.faults import CannotRunError
+from batch.locations import Access, Location
+
+
+class LocationType(click.ParamType[Location]):
+    """An S3 prefix or a local folder."""
+
+    name = "s3://bucket/prefix/ or folder"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Parse and validate."""
+        try:
+            return value if isinstance(value, Location) else Location.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(
+    context_settings={"max_content_width": 100},
+    epilog="Exit codes: 0 all scored; 1 finished, some rows have errors; 2 could not run or was "
+    "stopped. Research software, not a medical device.",
+)
+@click.argument("input", type=LocationType())
+@click.argument("output", type=LocationType())
+@click.option(
+    "--model-uri",
+    default="models:/chest-ct/Production",
+    show_default=True,
+    help="An MLflow pyfunc: models:/name/stage, models:/name/version, models:/name@alias, "
+    "runs:/id/path or a folder.",
+)
+@click.option("--include", multiple=True, metavar="PATTERN", help="Only names like '*.png'.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N objects.")
+@click.option(
+    "--inventory",
+    metavar="FILE",
+    help="An S3 Inventory's manifest.json, or a CSV of bucket, key, size, last-modified, etag, "
+    "instead of listing INPUT.",
+)
+@click.option("--dry-run", is_flag=True, help="Count objects and bytes; load no model.")
+@click.option("--retry-failed", is_flag=True, help="Score rows with errors again.")
+@click.option("--overwrite", is_flag=True, help="Delete the rows in OUTPUT first, whosever.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    default=16,
+    show_default=True,
+    help="Scans per call of the model.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=16,
+    show_default=True,
+    help="Threads that read ahead of the model.",
+)
+@click.option("--endpoint-url", metavar="URL", help="Of an S3 server that is not AWS's.")
+@click.option("--sse-kms-key-id", metavar="KEY", help="Encrypt the output with this KMS key.")
+@click.option(
+    "--tracking/--no-tracking", default=True, show_default=True, help="Record an MLflow run."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "spark"]),
+    default="local",
+    show_default=True,
+    help="This machine, or a Spark cluster (pip install -r requirements-spark.txt; Java 17).",
+)
+@click.option(
+    "--master",
+    metavar="URL",
+    help="Of the Spark cluster; default: what spark-submit or "
+    "spark-defaults.conf says, else local[*].",
+)
+def main(
+    input: Location,
+    output: Location,
+    model_uri: str,
+    include: tuple[str, ...],
+    limit: int | None,
+    inventory: str | None,
+    dry_run: bool,
+    retry_failed: bool,
+    overwrite: bool,
+    file_format: str,
+    batch_size: int,
+    workers: int,
+    endpoint_url: str | None,
+    sse_kms_key_id: str | None,
+    tracking: bool,
+    engine: str,
+    master: str | None,
+) -> None:
+    """Score every scan under INPUT and write one row for each to OUTPUT.
+
+    \b
+    python -m batch s3://hospital/scans/2026-11/ s3://hospital/scores/2026-11/
+    python -m batch scans/ scores/ --model-uri artifacts/training/model --no-tracking
+
+    OUTPUT gets part-*.parquet (or .csv), summary.json and, last, _SUCCESS; the summary is printed
+    as well. Run the same command again to go on after a stop or a kill, or to score what is new or
+    has changed: an object with a row for the same content by the same model version is not read
+    again. A new version of the same registered model scores everything anew in the same OUTPUT.
+    An OUTPUT of another INPUT, --include, --format or model is refused unless --overwrite.
+    """
+    from batch import job as jobs
+    from batch.pipeline import Pace
+    from batch.progress import say
+
+    job = jobs.Job(
+        input=input,
+        output=output,
+        model_uri=model_uri,
+        access=Access(endpoint_url, workers, sse_kms_key_id),
+        pace=Pace(batch_size, workers),
+        include=include,
+        limit=limit,
+        inventory=inventory,
+        format=file_format,
+        retry_failed=retry_failed,
+        overwrite=overwrite,
+        tracking=tracking,
+        engine=engine,
+        master=master,
+    )
+    if master and engine != "spark":
+        raise click.UsageError("--master belongs to --engine spark. Add --engine spark.")
+    try:
+        if dry_run:
+            click.echo(json.dumps(jobs.dry_run(job), indent=2))
+            return
+        summary = jobs.run_job(job, stop_on_signals())
+    except CannotRunError as error:
+        say(f"Error: {error}")
+        sys.exit(2)
+    click.echo(json.dumps(summary, indent=2))
+    if summary["rows_with_errors"]:
+        say(
+            f"{summary['rows_with_errors']} of {summary['rows']} rows have errors; see the column "
+            "`error`. --retry-failed scores them again."
+        )
+        sys.exit(1)
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that the first SIGINT or SIGTERM sets; the second ends the process."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        click.echo("Stopping: what is scored is being written …", err=True)
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return stop
+
+
+if __name__ == "__main__":
+    main()

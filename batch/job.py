@@ -1,0 +1,341 @@
+"""One job from its settings to its summary."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from batch.faults import CannotRunError
+from batch.fetch import open_reader
+from batch.index import version_of
+from batch.inventory import inventory_pages
+from batch.locations import Access, Location, Store, make_client, open_store
+from batch.lock import Lock
+from batch.objects import Pages, ScanObject, count, list_objects, select
+from batch.output import JOURNAL, Output
+from batch.ownership import (
+    Ownership,
+    clear,
+    read_ownership,
+    require_same_job,
+    require_same_model,
+    write_ownership,
+)
+from batch.parts import schema_of
+from batch.pipeline import Pace, Stamp, Tally, score_all
+from batch.progress import Progress, say
+from batch.pyfunc import PinnedModel, Scorer, pinned_model
+from batch.sink import SegmentSink
+from batch.summary import NOTICE, Counts, count_rows, versions, write_results
+from batch.tracking import TrackedRun
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything the user asked for."""
+
+    input: Location
+    output: Location
+    model_uri: str
+    access: Access
+    pace: Pace
+    include: tuple[str, ...] = ()
+    limit: int | None = None
+    inventory: str | None = None
+    format: str = "parquet"
+    retry_failed: bool = False
+    overwrite: bool = False
+    tracking: bool = True
+    engine: str = "local"
+    master: str | None = None
+
+    def pages(self) -> Pages:
+        """Return a new listing of the objects to score."""
+        if self.inventory:
+            pages = inventory_pages(self.inventory, self.input, self.access)
+        else:
+            client = make_client(self.access) if self.input.bucket else None
+            pages = list_objects(self.input, client)
+        return select(pages, self.input.uri, self.include, self.limit)
+
+
+@dataclass
+class Prepared:
+    """What an engine needs: the model, the output, and the objects still to score."""
+
+    job: Job
+    model: PinnedModel
+    scorer: Scorer
+    columns: dict[str, str]
+    output: Output
+    scans: Iterator[ScanObject]
+    tally: Tally
+    stop: threading.Event
+    check: Callable[[], None]
+
+
+def dry_run(job: Job) -> dict[str, Any]:
+    """Count what would be scored. No model is loaded and nothing is written."""
+    total = Tally()
+
+    def add(objects: int, size_bytes: int) -> None:
+        total.objects_listed += objects
+        total.bytes_listed += size_bytes
+
+    count(_not_empty(job), add)
+    return {
+        "input": job.input.uri,
+        "output": job.output.uri,
+        "objects": total.objects_listed,
+        "bytes": total.bytes_listed,
+    }
+
+
+def run_job(job: Job, stop: threading.Event) -> dict[str, Any]:
+    """Score what is not scored yet and return the summary of the whole output.
+
+    Args:
+        stop: set it to make the job end soon with everything durable.
+
+    Raises:
+        CannotRunError: the job could not start or not finish; what was scored is kept.
+    """
+    started = time.monotonic()
+    if job.output.overlaps(job.input):
+        raise CannotRunError(
+            f"The output {job.output.uri} and the input {job.input.uri} lie inside one another, "
+            "so results would be listed as scans. Choose an output beside the input."
+        )
+    pages = _not_empty(job)
+    store = open_store(job.output, job.access)
+    with Lock(store, stop.set) as lock, contextlib.ExitStack() as stack:
+        owner = None if job.overwrite else read_ownership(store)
+        if owner:
+            require_same_job(store, owner, job.input.uri, job.include, job.format)
+        model = stack.enter_context(pinned_model(job.model_uri))
+        scorer = Scorer(model.folder)
+        columns = scorer.columns
+        if owner:
+            columns = require_same_model(store, owner, model.family, columns)
+        run = TrackedRun(_parameters(job), model) if job.tracking else None
+        counts, summary = None, None
+        try:
+            output = _open_output(job, store, owner, model, columns)
+            tally = Tally()
+            scans = _to_do(pages, output, model, job.retry_failed, tally)
+            prepared = Prepared(job, model, scorer, columns, output, scans, tally, stop, lock.check)
+            _score(prepared)
+            lock.check()
+            counts, removed = _finish(prepared)
+            summary = _summary(prepared, counts, removed, started, run.run_id if run else None)
+            write_results(store, summary, counts)
+        finally:
+            if run:
+                run.end(summary, counts, finished=summary is not None)
+                if run.problem:
+                    say(f"Warning: the MLflow run is incomplete ({run.problem}).")
+    return summary
+
+
+def _not_empty(job: Job) -> Pages:
+    """Return the listing, once its first page shows that it can be read and is not empty."""
+    pages = job.pages()
+    first = next(pages, None)
+    if first is None:
+        matching = f" that match {', '.join(job.include)}" if job.include else ""
+        source = job.inventory or job.input.uri
+        raise CannotRunError(
+            f"There are no objects{matching} in {source} under {job.input.uri}. Check the prefix; "
+            "earlier results, if any, were left alone."
+        )
+    return chain([first], pages)
+
+
+def _open_output(
+    job: Job,
+    store: Store,
+    owner: Ownership | None,
+    model: PinnedModel,
+    columns: dict[str, str],
+) -> Output:
+    if job.overwrite:
+        clear(store)
+    now = Ownership(job.input.uri, job.include, model.family, job.format, columns)
+    if now != owner:
+        write_ownership(store, now)
+    output = Output(store, job.format, schema_of(columns))
+    output.load()
+    return output
+
+
+def _to_do(
+    pages: Pages, output: Output, model: PinnedModel, retry_failed: bool, tally: Tally
+) -> Iterator[ScanObject]:
+    """Yield the objects without a row for this content and this model."""
+    index = output.index
+    for page in _one_ahead(pages):
+        rows = index.find([scan.uri for scan in page])
+        made_from = np.array(
+            [version_of(scan.etag, model.uri, model.digest) for scan in page], np.uint64
+        )
+        known = rows >= 0
+        index.seen[rows[known]] = True
+        done = known.copy()
+        done[known] = index.versions[rows[known]] == made_from[known]
+        if retry_failed:
+            done[known] &= ~index.failed[rows[known]]
+        tally.objects_listed += len(page)
+        tally.bytes_listed += sum(scan.size_bytes for scan in page)
+        tally.objects_skipped += int(done.sum())
+        yield from (scan for scan, is_done in zip(page, done, strict=True) if not is_done)
+
+
+def _one_ahead(pages: Pages) -> Pages:
+    """List the next page while this one is being scored."""
+    with ThreadPoolExecutor(1, thread_name_prefix="list") as pool:
+        coming = pool.submit(next, pages, None)
+        while page := coming.result():
+            coming = pool.submit(next, pages, None)
+            yield page
+
+
+def _score(prepared: Prepared) -> None:
+    job, tally, stop = prepared.job, prepared.tally, prepared.stop
+    counting = threading.Thread(target=_count_total, args=(job, tally, stop), daemon=True)
+    counting.start()
+    with Progress(tally):
+        if job.engine == "spark":
+            from batch.spark import score_on_spark
+
+            score_on_spark(prepared)
+        else:
+            score_here(prepared)
+    prepared.check()
+    if stop.is_set():
+        raise CannotRunError(
+            f"Stopped after {tally.rows_scored + tally.rows_failed} rows; they are kept. Run the "
+            "same command again to go on."
+        )
+
+
+def score_here(prepared: Prepared) -> None:
+    """Score on this machine."""
+    job, model, output = prepared.job, prepared.model, prepared.output
+    wake: SimpleQueue[Any] = SimpleQueue()
+    prefix = f"{JOURNAL}{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    sink = SegmentSink(output.journal, prefix, output.schema, job.pace.segment_rows, wake)
+    score_all(
+        prepared.scans,
+        open_reader(job.input, job.access),
+        prepared.scorer,
+        Stamp(model.uri, model.digest),
+        sink,
+        job.pace,
+        prepared.stop,
+        prepared.tally,
+        wake,
+    )
+
+
+def _count_total(job: Job, tally: Tally, stop: threading.Event) -> None:
+    """Count the listing beside the scoring, for the time left."""
+    total = 0
+
+    def add(objects: int, _size_bytes: int) -> None:
+        nonlocal total
+        total += objects
+        if stop.is_set():
+            raise InterruptedError
+
+    with contextlib.suppress(CannotRunError, InterruptedError):
+        count(job.pages(), add)
+        tally.objects_total = total
+
+
+def _finish(prepared: Prepared) -> tuple[Counts, dict[str, int]]:
+    job, output, tally = prepared.job, prepared.output, prepared.tally
+    output.publish()
+    unseen = int((~output.index.seen).sum())
+    if job.limit is None:
+        output.drop_unseen()
+    counts = count_rows(output)
+    beyond_limit = unseen if job.limit is not None else 0
+    expected = tally.objects_listed + beyond_limit
+    if counts.rows != expected:
+        raise CannotRunError(
+            f"Expected {expected} rows, one for each object listed, and found {counts.rows} in "
+            f"{output.store.uri}. Run the same command again; if that does not help, add "
+            "--overwrite."
+        )
+    output.sweep()
+    return counts, {"rows_removed": unseen - beyond_limit, "rows_beyond_limit": beyond_limit}
+
+
+def _summary(
+    prepared: Prepared,
+    counts: Counts,
+    kept: dict[str, int],
+    started: float,
+    run_id: str | None,
+) -> dict[str, Any]:
+    job, tally = prepared.job, prepared.tally
+    errors = sum(counts.errors.values())
+    new_rows = tally.rows_scored + tally.rows_failed
+    seconds = max(time.monotonic() - tally.started, 1e-9)
+    summary = {
+        "notice": NOTICE,
+        "input": job.input.uri,
+        "output": job.output.uri,
+        "engine": job.engine,
+        "model_uri": prepared.model.uri,
+        "model_digest": prepared.model.digest,
+        "objects_listed": tally.objects_listed,
+        "bytes_listed": tally.bytes_listed,
+        "rows": counts.rows,
+        "rows_lost": tally.objects_listed + kept["rows_beyond_limit"] - counts.rows,
+        "rows_scored": counts.rows - errors,
+        "rows_with_errors": errors,
+        "labels": dict(sorted(counts.labels.items())),
+        "errors": dict(counts.errors.most_common()),
+        "objects_skipped": tally.objects_skipped,
+        "objects_read": tally.objects_read,
+        "bytes_read": tally.bytes_read,
+        "rows_written": new_rows,
+        **kept,
+        "parts": len(counts.parts),
+        "scans_per_s": round(new_rows / seconds, 3),
+        "wall_time_s": round(time.monotonic() - started, 3),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(*(["pyspark"] if job.engine == "spark" else [])),
+        "mlflow_run_id": run_id,
+    }
+    if counts.out_of_domain is not None:
+        summary["out_of_domain"] = counts.out_of_domain
+    return summary
+
+
+def _parameters(job: Job) -> dict[str, Any]:
+    return {
+        "input": job.input.uri,
+        "output": job.output.uri,
+        "model_uri": job.model_uri,
+        "include": ", ".join(job.include) or None,
+        "limit": job.limit,
+        "inventory": job.inventory,
+        "format": job.format,
+        "batch_size": job.pace.batch_size,
+        "workers": job.pace.workers,
+        "retry_failed": job.retry_failed,
+        "engine": job.engine,
+        "master": job.master,
+    }

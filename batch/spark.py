@@ -1,0 +1,283 @@
+"""The same job on a Spark cluster: the driver lists and publishes, the executors read and score.
+
+The driver hands out objects in waves of tasks. A task reads its objects from S3, scores them with
+the pipeline that one machine uses, and writes its rows to the journal as it goes; it returns the
+segments' names. So the rows never travel through Spark, a lost executor costs what was not in its
+journal yet, and resume, summary and exit codes are the very same code.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from batch.faults import CannotRunError
+from batch.fetch import open_reader
+from batch.locations import Access, Location, open_store
+from batch.objects import ScanObject
+from batch.output import JOURNAL, write_segment
+from batch.parts import decode, schema_of
+from batch.pipeline import Pace, Stamp, Tally, score_all
+from batch.pyfunc import Scorer
+from batch.sink import SegmentSink
+
+if TYPE_CHECKING:
+    from batch.job import Prepared
+
+TASK_OBJECTS = 512  # at most; two batch windows
+TASKS_PER_SLOT = 4  # in a wave, so that a slow task leaves no core idle
+WAVES = 2  # under way together: one finishes while the next is running
+
+_scorers: dict[str, Scorer] = {}  # of this worker process, by the model's digest
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What every task needs; plain values that Spark can pickle."""
+
+    input: Location
+    output: Location
+    access: Access
+    pace: Pace
+    stamp: Stamp
+    columns: dict[str, str]
+    model_zip: str
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a task has done: journal segments that are durable, and counts."""
+
+    segments: list[str]
+    objects_read: int
+    bytes_read: int
+    rows_scored: int
+    rows_failed: int
+    fault: str | None = None
+
+
+def score_on_spark(prepared: Prepared) -> None:
+    """Score the prepared objects on a cluster.
+
+    Raises:
+        CannotRunError: Spark cannot be started, or a task met something that ends the job.
+    """
+    job, model = prepared.job, prepared.model
+    with tempfile.TemporaryDirectory(prefix="batch-spark-") as scratch:
+        context = _start(job.master)
+        try:
+            model_zip = Path(scratch, f"model-{model.digest[:16]}.zip")
+            _zip(model.folder, model_zip, "")
+            _zip(Path(__file__).parent, Path(scratch, "batch.zip"), "batch/")
+            context.addFile(str(model_zip))
+            context.addPyFile(str(Path(scratch, "batch.zip")))
+            settings = TaskSettings(
+                job.input,
+                job.output,
+                job.access,
+                job.pace,
+                Stamp(model.uri, model.digest),
+                prepared.columns,
+                model_zip.name,
+            )
+            _run_waves(prepared, context, settings)
+        finally:
+            context.stop()
+
+
+def _start(master: str | None) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its advice on versions of pandas, which is not used here
+        return _start_context(master)
+
+
+def _start_context(master: str | None) -> Any:
+    try:
+        from py4j.protocol import Py4JError
+        from pyspark import SparkConf, SparkContext
+        from pyspark.errors import PySparkException
+    except ImportError as error:
+        raise CannotRunError(
+            "--engine spark needs pyspark: pip install -r requirements-spark.txt, and Java 17."
+        ) from error
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    conf = SparkConf().setAppName("batch scoring").setIfMissing("spark.master", "local[*]")
+    conf.set("spark.ui.showConsoleProgress", "false").set("spark.log.level", "ERROR")
+    conf.set("spark.python.worker.reuse", "true").setIfMissing("spark.task.maxFailures", "8")
+    if master:
+        conf.setMaster(master)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        context = SparkContext(conf=conf)
+    except (PySparkException, OSError, Py4JError) as error:
+        raise CannotRunError(
+            f"Spark cannot be started ({' '.join(str(error).split())[:200]}). It needs Java 17 "
+            "(JAVA_HOME or `java` on PATH) and a reachable --master."
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():  # Spark puts its own in place of the job's
+            signal.signal(number, handler)
+    return context
+
+
+def _zip(folder: Path, target: Path, prefix: str) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                archive.write(path, prefix + path.relative_to(folder).as_posix())
+
+
+def _run_waves(prepared: Prepared, context: Any, settings: TaskSettings) -> None:
+    slots = context.defaultParallelism
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    waves = enumerate(_waves(prepared.scans, slots * TASKS_PER_SLOT * TASK_OBJECTS))
+    running: set[Future[list[TaskResult]]] = set()
+    with ThreadPoolExecutor(WAVES, thread_name_prefix="wave") as pool:
+        try:
+            while not prepared.stop.is_set():
+                while len(running) < WAVES and (numbered := next(waves, None)):
+                    number, wave = numbered
+                    name = f"{JOURNAL}{run}-w{number:05d}"
+                    running.add(pool.submit(_run_wave, context, wave, slots, settings, name))
+                if not running:
+                    break
+                done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                for wave_done in done:
+                    _collect(prepared, _results(wave_done))
+        finally:
+            context.cancelAllJobs()
+
+
+def _waves(scans: Iterator[ScanObject], size: int) -> Iterator[list[ScanObject]]:
+    while wave := list(islice(scans, size)):
+        yield wave
+
+
+def _run_wave(
+    context: Any, wave: list[ScanObject], slots: int, settings: TaskSettings, name: str
+) -> list[TaskResult]:
+    per_task = min(TASK_OBJECTS, max(settings.pace.batch_size, len(wave) // (slots * 2)))
+    tasks = -(-len(wave) // per_task)
+
+    def run(number: int, scans: Iterable[ScanObject]) -> Iterator[TaskResult]:
+        from batch.spark import run_task
+
+        yield run_task(f"{name}-t{number:05d}", list(scans), settings)
+
+    results: list[TaskResult] = (
+        context.parallelize(wave, tasks).mapPartitionsWithIndex(run).collect()
+    )
+    return results
+
+
+def _results(wave: Future[list[TaskResult]]) -> list[TaskResult]:
+    try:
+        return wave.result()
+    except Exception as error:  # Py4J wraps whatever happened on the cluster
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        detail = next((line for line in lines if "Error" in line or "failure" in line), lines[0])
+        raise CannotRunError(
+            f"A Spark task failed for good ({detail.strip()[:300]}). What was scored is kept; run "
+            "the same command again to go on."
+        ) from error
+
+
+def _collect(prepared: Prepared, results: list[TaskResult]) -> None:
+    output, tally = prepared.output, prepared.tally
+    for result in results:
+        tally.objects_read += result.objects_read
+        tally.bytes_read += result.bytes_read
+        tally.rows_scored += result.rows_scored
+        tally.rows_failed += result.rows_failed
+        for name in result.segments:
+            data, _tag = output.store.read(name)
+            output.adopt([name], decode(data, "parquet", output.schema))
+    for result in results:
+        if result.fault:
+            raise CannotRunError(result.fault)
+
+
+def run_task(name: str, scans: list[ScanObject], settings: TaskSettings) -> TaskResult:
+    """Score one task's objects on an executor, going on from what a lost attempt has written.
+
+    Args:
+        name: the task's segments begin with it, whichever attempt writes them.
+    """
+    from pyspark import TaskContext
+
+    context: Any = TaskContext.get()
+    store = open_store(settings.output, settings.access)
+    schema = schema_of(settings.columns)
+    segments = store.names(f"{name}-")
+    done: set[str] = set()
+    failed = 0
+    for segment in segments:
+        table = decode(store.read(segment)[0], "parquet", schema)
+        done.update(table["uri"].to_pylist())
+        failed += table.num_rows - table["error"].null_count
+    tally = Tally(rows_scored=len(done) - failed, rows_failed=failed)
+
+    def write(segment: str, table: Any) -> None:
+        write_segment(store, segment, table)
+        segments.append(segment)
+
+    wake: SimpleQueue[Any] = SimpleQueue()
+    sink = SegmentSink(
+        write, f"{name}-a{context.taskAttemptId():08d}", schema, settings.pace.segment_rows, wake
+    )
+    fault = None
+    try:
+        score_all(
+            (scan for scan in scans if scan.uri not in done),
+            open_reader(settings.input, settings.access),
+            _scorer(settings),
+            settings.stamp,
+            sink,
+            settings.pace,
+            threading.Event(),
+            tally,
+            wake,
+        )
+    except CannotRunError as error:  # as it would on the next attempt
+        fault = str(error)
+    return TaskResult(
+        segments,
+        tally.objects_read,
+        tally.bytes_read,
+        tally.rows_scored,
+        tally.rows_failed,
+        fault,
+    )
+
+
+def _scorer(settings: TaskSettings) -> Scorer:
+    """Return this worker process's model, loaded once."""
+    from pyspark import SparkFiles
+
+    digest = settings.stamp.model_digest
+    if digest not in _scorers:
+        folder = Path(SparkFiles.getRootDirectory(), f"model-{digest}")
+        if not folder.exists():
+            scratch = Path(tempfile.mkdtemp(dir=folder.parent))
+            with zipfile.ZipFile(SparkFiles.get(settings.model_zip)) as archive:
+                archive.extractall(scratch)
+            try:
+                scratch.rename(folder)
+            except OSError:  # another worker process of this executor was first
+                shutil.rmtree(scratch, ignore_errors=True)
+        _scorers[digest] = Scorer(folder, settings.columns)
+    return _scorers[digest]

@@ -1,0 +1,105 @@
+"""Refusals: what a client is told when a request cannot be answered.
+
+Every error body has MLflow's shape, `{"error_code": …, "message": …}`, so that MLflow's own
+clients read it. The message is one sentence and never a stack trace, a path or the data sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from html import escape
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+ERROR_CODES = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    405: "BAD_REQUEST",
+    408: "DEADLINE_EXCEEDED",
+    413: "REQUEST_LIMIT_EXCEEDED",
+    415: "BAD_REQUEST",
+    503: "TEMPORARILY_UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+UNTELLABLE = re.compile(r"[/\\\n\r]|\S{60}")  # a path, several lines, or a run of encoded data
+
+
+@dataclass
+class RefusalError(Exception):
+    """A request that ends here, with the answer the client gets.
+
+    Args:
+        status: HTTP status.
+        kind: short name counted in the `chest_ct_errors_total` metric and written in the log.
+        message: one sentence for the client: what was expected, what came, what to do.
+        headers: extra response headers.
+    """
+
+    status: int
+    kind: str
+    message: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def json_body(self) -> bytes:
+        """Return the body in MLflow's error shape, as UTF-8 JSON."""
+        code = ERROR_CODES.get(self.status, "INTERNAL_ERROR")
+        return json.dumps({"error_code": code, "message": self.message}).encode()
+
+
+def tellable(message: str) -> str | None:
+    """Return a model's own message if a client may see it, else None.
+
+    It may if it is one short line without a slash (a path) and without a long unbroken run of
+    characters (base64 of somebody's scan).
+    """
+    text = message.strip()
+    return text if text and len(text) <= 300 and not UNTELLABLE.search(text) else None
+
+
+def wants_html(scope: Scope) -> bool:
+    """Return whether a browser, rather than a program, waits for the answer."""
+    return "text/html" in Headers(scope=scope).get("accept", "").lower()
+
+
+def html_page(title: str, body: str) -> bytes:
+    """Return a whole page in the look of the site, from a title (text) and a body (HTML)."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(title)}</title>
+<link rel="icon" href="static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="static/page.css">
+</head>
+<body>
+{body}
+</body>
+</html>
+""".encode()
+
+
+def refusal_response(scope: Scope, refusal: RefusalError) -> Response:
+    """Return a refusal as a response: HTML for a browser that navigates, JSON for a program."""
+    if not wants_html(scope):
+        body = refusal.json_body()
+        return Response(body, refusal.status, refusal.headers, media_type="application/json")
+    page = html_page(
+        f"{refusal.status} — chest CT",
+        '<main class="wrap narrow"><h1>That did not work</h1>'
+        f'<p class="notice bad" role="alert">{escape(refusal.message)}</p>'
+        '<p><a class="button" href="./">Back to the page</a></p></main>',
+    )
+    return Response(page, refusal.status, refusal.headers, media_type="text/html")
+
+
+async def send_refusal(scope: Scope, receive: Receive, send: Send, refusal: RefusalError) -> None:
+    """Answer a request with a refusal."""
+    await refusal_response(scope, refusal)(scope, receive, send)

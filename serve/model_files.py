@@ -1,0 +1,190 @@
+"""Where a model comes from: a registry, an object store or a folder."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+NOTICE = "Research software, not a medical device."
+COLUMN = "image"
+SCORES_ARTIFACT = "registry/scores.json"  # in the run that a registered version came from
+SCORE_TAG = "score."
+METADATA_SHOWN = ("classes", "image_size_px", "precision", "data_digest", "phantom")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model on this machine's disk, and what the registry says about it.
+
+    Args:
+        folder: the MLflow model.
+        name: registered name, or None for a model that no registry knows.
+        version: registered version.
+        stage: `Staging`, `Production`, …, or None.
+        aliases: names such as `champion` that point at this version.
+        scores: on the test split, with their intervals, as evaluation's scores.json has them.
+    """
+
+    folder: Path
+    name: str | None = None
+    version: str | None = None
+    stage: str | None = None
+    aliases: list[str] = field(default_factory=list)
+    scores: dict[str, Any] | None = None
+
+
+class ModelNotFoundError(Exception):
+    """No model could be got from the URI given."""
+
+
+def fetch(model_uri: str) -> ModelFiles:
+    """Return the model behind a URI, downloaded if it is not a local folder.
+
+    `models:/name/stage` and `models:/name@alias` are turned into a version first, so that all
+    workers of a server hold the same one, and `GET /model` names what is really served.
+
+    Raises:
+        ModelNotFoundError: with one sentence that says what to do.
+    """
+    import mlflow.artifacts
+
+    try:
+        files = registered_version(model_uri)
+        if files is None:
+            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri))
+            files = ModelFiles(folder, scores=scores_beside(folder))
+    except Exception as error:  # MLflow's, an object store's, a tracking server's, the disk's
+        raise ModelNotFoundError(
+            f"Expected a model at {model_uri}, such as models:/chest-ct/Production, s3://… or a "
+            f"folder; {first_line(error)} Check the URI and MLFLOW_TRACKING_URI."
+        ) from error
+    if not (files.folder / "MLmodel").is_file():
+        raise ModelNotFoundError(
+            f"Expected an MLflow model at {model_uri}; there is no MLmodel file in it. "
+            "Give the folder that `mlflow.pyfunc.save_model` wrote."
+        )
+    return files
+
+
+def load(files: ModelFiles) -> Any:
+    """Return the loaded pyfunc.
+
+    Raises:
+        ModelNotFoundError: it cannot be loaded here, or takes something else than scans.
+    """
+    import mlflow.pyfunc
+
+    try:
+        model = mlflow.pyfunc.load_model(str(files.folder))
+    except Exception as error:  # whatever the model's own code raises
+        raise ModelNotFoundError(
+            f"The model cannot be loaded here: {first_line(error)} "
+            "Check that its requirements are installed."
+        ) from error
+    schema = model.metadata.get_input_schema()
+    columns = schema.input_names() if schema is not None and schema.has_input_names() else []
+    if columns != [COLUMN]:
+        raise ModelNotFoundError(
+            f"Expected a model with one input column {COLUMN!r}; its signature has "
+            f"{columns or 'none'}. Give one that this project's training wrote."
+        )
+    return model
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's first line as the end of a sentence."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return line if line.endswith(".") else f"{line}."
+
+
+def registered_version(model_uri: str) -> ModelFiles | None:
+    """Return a registered model version, downloaded; None if the URI names no registered model."""
+    import mlflow.artifacts
+    from mlflow import MlflowClient
+    from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+    reference = model_uri.removeprefix("models:/")
+    if reference == model_uri or ("/" not in reference and "@" not in reference):
+        return None
+    client = MlflowClient()
+    with warnings.catch_warnings():
+        # MLflow deprecates stages; this project serves users of stages and of aliases alike.
+        warnings.simplefilter("ignore", FutureWarning)
+        name, version = get_model_name_and_version(client, model_uri)
+        found = client.get_model_version(name, version)
+    aliases = client.get_registered_model(name).aliases
+    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}"))
+    return ModelFiles(
+        folder=folder,
+        scores=scores_of_run(found.run_id) or scores_beside(folder) or scores_in_tags(found.tags),
+        name=name,
+        version=str(version),
+        stage=None if found.current_stage in (None, "None") else found.current_stage,
+        aliases=sorted(alias for alias, held in aliases.items() if str(held) == str(version)),
+    )
+
+
+def scores_of_run(run_id: str | None) -> dict[str, Any] | None:
+    """Return the scores that evaluation logged with the registered version, or None."""
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    if not run_id:
+        return None
+    try:
+        scores: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{SCORES_ARTIFACT}")
+    except (MlflowException, OSError):
+        return None  # registered by other means than this project's evaluation
+    return scores
+
+
+def scores_beside(folder: Path) -> dict[str, Any] | None:
+    """Return the scores in a model's folder, where a copy for an image has them, or None."""
+    file = folder / "scores.json"
+    if not file.is_file():
+        return None
+    scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return scores
+
+
+def scores_in_tags(tags: dict[str, str]) -> dict[str, Any] | None:
+    """Return the numbers in tags such as `score.sensitivity.value`, nested again, or None."""
+    scores: dict[str, Any] = {}
+    for tag, text in tags.items():
+        if not tag.startswith(SCORE_TAG):
+            continue
+        *outer, last = tag.removeprefix(SCORE_TAG).split(".")
+        nested = scores
+        for name in outer:
+            nested = nested.setdefault(name, {})
+        try:
+            nested[last] = float(text)
+        except ValueError:
+            nested[last] = None
+    return scores or None
+
+
+def about(files: ModelFiles, metadata: Any) -> dict[str, Any]:
+    """Return what GET /model tells.
+
+    Args:
+        files: where the model came from.
+        metadata: the loaded model's `mlflow.models.Model`.
+    """
+    own = metadata.metadata or {}
+    schema = metadata.get_params_schema()
+    return {
+        "name": files.name,
+        "version": files.version,
+        "stage": files.stage,
+        "aliases": files.aliases,
+        **{key: own.get(key) for key in METADATA_SHOWN},
+        "model_digest": own.get("network_sha256"),
+        "created_at": metadata.utc_time_created,
+        "params": {spec.name: str(spec.dtype.name) for spec in schema.params} if schema else {},
+        "scores": files.scores,
+        "notice": NOTICE,
+    }

@@ -1,0 +1,93 @@
+"""The API's description, and the page at /docs that shows it without any other site's help."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+SCAN_ROWS = {"dataframe_records": [{"image": "<base64 of a PNG, JPEG, TIFF, … file>"}]}
+FILES_SCHEMA = {
+    "type": "object",
+    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+}
+JSON_TYPES = {"boolean": "boolean", "double": "number", "float": "number", "long": "integer",
+              "integer": "integer"}  # fmt: skip
+SUMMARIES = {
+    "/ping": "Tell whether the server answers",
+    "/health": "The same as /ping",
+    "/version": "Tell MLflow's version",
+}
+DOCS_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>API — chest CT</title>
+<link rel="icon" href="static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<noscript><p>The same as a file: <a href="openapi.json">openapi.json</a></p></noscript>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="static/docs.js"></script>
+</body>
+</html>
+"""
+
+
+def swagger_folder() -> Path:
+    """Return the folder of Swagger UI's files, which the package fastapi-offline carries."""
+    spec = importlib.util.find_spec("fastapi_offline")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(
+            "fastapi-offline is missing: pip install -r requirements-serve.txt"
+        )
+    return Path(spec.origin).parent / "static"
+
+
+def predict_request(params: dict[str, str]) -> dict[str, Any]:
+    """Return what POST /predict takes, in OpenAPI's words.
+
+    Args:
+        params: the model's parameters and MLflow's names of their types.
+    """
+    content = {"multipart/form-data": {"schema": FILES_SCHEMA}}
+    query = [
+        {"name": name, "in": "query", "schema": {"type": JSON_TYPES.get(kind, "string")}}
+        for name, kind in params.items()
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": query}
+
+
+def describe(own: FastAPI, scoring: FastAPI, keys_needed: bool) -> dict[str, Any]:
+    """Return one OpenAPI document for the server's own routes and MLflow's.
+
+    Args:
+        own: the application with /predict, /model and /metrics.
+        scoring: MLflow's scoring application.
+        keys_needed: whether requests need an API key.
+    """
+    document: dict[str, Any] = FastAPI.openapi(own)
+    document["paths"].update(scoring.openapi()["paths"])
+    content = {
+        "application/json": {"schema": {"type": "object"}, "example": SCAN_ROWS},
+        "text/csv": {"schema": {"type": "string"}},
+    }
+    invocations = document["paths"]["/invocations"]["post"]
+    invocations["summary"] = "Score scans sent as base64 text, in MLflow's formats"
+    for path, summary in SUMMARIES.items():
+        document["paths"][path]["get"]["summary"] = summary
+    invocations["requestBody"] = {"required": True, "content": content}
+    if keys_needed:
+        document.setdefault("components", {})["securitySchemes"] = {
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "bearer": {"type": "http", "scheme": "bearer"},
+        }
+        document["security"] = [{"key": []}, {"bearer": []}]
+        for path in ("/ping", "/health"):
+            document["paths"][path]["get"]["security"] = []
+    return document

@@ -1,0 +1,100 @@
+"""The server's processes: one, or several workers on one port."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from serve.http1 import TimedHeadersProtocol
+from serve.model_files import ModelFiles, fetch, load
+from serve.settings import ServerSettings
+
+
+def set_up_logging() -> None:
+    """Send the log to standard error, one line a record."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+
+
+def load_app(files: ModelFiles, settings: ServerSettings) -> ASGIApp:
+    """Return the application around the model in `files`; each worker process calls this once."""
+    set_up_logging()
+    # Imported where the model is: pandas and MLflow cost 150 MB, which a parent of workers saves.
+    from serve.app import build_app
+
+    return build_app(load(files), files, settings)
+
+
+def configuration(
+    files: ModelFiles, host: str, port: int, settings: ServerSettings, workers: int
+) -> uvicorn.Config:
+    """Return uvicorn's configuration of the server."""
+    return uvicorn.Config(
+        functools.partial(load_app, files, settings),
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        http=TimedHeadersProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # No request runs longer, so each one that runs at SIGTERM finishes.
+        timeout_graceful_shutdown=int(settings.limits.request_timeout_s) + 1,
+        # A worker loads the model before it answers uvicorn's health check.
+        timeout_worker_healthcheck=60,
+    )
+
+
+def serve_alone(model_uri: str, host: str, port: int, settings: ServerSettings) -> None:
+    """Answer requests in this process until SIGTERM or SIGINT, then finish those that run.
+
+    Raises:
+        ModelNotFoundError: there is no model to serve.
+    """
+    config = configuration(fetch(model_uri), host, port, settings, workers=1)
+    config.load()
+    uvicorn.Server(config).run()
+
+
+def serve_with_workers(
+    model_uri: str, host: str, port: int, settings: ServerSettings, workers: int
+) -> None:
+    """Answer requests in several processes, which share the port and each hold the model.
+
+    Raises:
+        ModelNotFoundError: there is no model to serve.
+    """
+    # One fetch for all workers, in a process that gives its memory back. It tries the model too:
+    # a worker that cannot start has no way to say so in one sentence.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        files = pool.submit(fetch_and_try, model_uri).result()
+    # Here each worker keeps its counts, and GET /metrics adds them up.
+    folder = tempfile.mkdtemp(prefix="chest-ct-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    try:
+        config = configuration(files, host, port, settings, workers)
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fetch_and_try(model_uri: str) -> ModelFiles:
+    """Return the model's files after loading them once."""
+    files = fetch(model_uri)
+    load(files)
+    return files

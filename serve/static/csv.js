@@ -1,0 +1,26 @@
+// Results as CSV, safe to open in a spreadsheet.
+
+const NOTICE = "Research software, not a medical device.";
+
+function cell(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number" || typeof value === "boolean") return String(value);
+  // A spreadsheet runs a cell that starts like this as a formula; a file's name may be hostile.
+  const text = /^[\s]*[=+\-@]|^[\t\r]/.test(value) ? `'${value}` : value;
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+/** Return scans as CSV text: the file, the pyfunc's columns without the heat map, the model. */
+export function csvText(scans, model) {
+  const names = new Set(["file", "label", "probability"]);
+  for (const { row } of scans) for (const name of Object.keys(row ?? {})) names.add(name);
+  names.delete("heatmap");
+  names.add("error");
+  const served = model?.name ? `${model.name}/${model.version}` : (model?.model_digest ?? "");
+  const lines = [[...names, "model", "notice"]];
+  for (const { file, row, message } of scans) {
+    const values = { ...row, file: file.name, error: row?.error ?? (message || null) };
+    lines.push([...[...names].map((name) => values[name]), served, NOTICE]);
+  }
+  return lines.map((cells) => cells.map(cell).join(",") + "\r\n").join("");
+}

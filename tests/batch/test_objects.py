@@ -1,0 +1,112 @@
+"""Locations, selection, the resume index and the progress line."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from batch.index import DoneIndex, version_of
+from batch.locations import Location
+from batch.objects import ScanObject, select
+from batch.pipeline import Pace, Tally
+from batch.progress import progress_line
+
+WHEN = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "uri"),
+    [
+        ("s3://b", "s3://b/"),
+        ("s3://b/", "s3://b/"),
+        ("s3://b/a/c", "s3://b/a/c/"),
+        ("s3://b/a?x#y/", "s3://b/a?x#y/"),
+        ("/data/a b", "file:///data/a%20b"),
+        ("file:///data/a%20b", "file:///data/a%20b"),
+    ],
+)
+def test_a_prefix_is_a_folder(text: str, uri: str) -> None:
+    assert Location.parse(text).uri == uri
+    assert Location.parse(Location.parse(text).uri) == Location.parse(text)
+
+
+@pytest.mark.parametrize("text", ["s3://", "s3:///key", "gs://b/a", "https://b/a", "", " "])
+def test_other_places_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="Expected s3://bucket/prefix/"):
+        Location.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "inside"),
+    [
+        ("s3://b/a/", "s3://b/a/b/", True),
+        ("s3://b/", "s3://b/a/", True),
+        ("s3://b/a/", "s3://b/ab/", False),
+        ("s3://b/a/", "s3://c/a/", False),
+        ("/data/a", "/data/a/out", True),
+        ("/data/a", "/data/ab", False),
+        ("/data/a", "s3://data/a", False),
+    ],
+)
+def test_overlap(one: str, other: str, inside: bool) -> None:
+    assert Location.parse(one).overlaps(Location.parse(other)) is inside
+    assert Location.parse(other).overlaps(Location.parse(one)) is inside
+
+
+def test_select_matches_names_below_the_input_and_stops_at_the_limit() -> None:
+    def pages():  # type: ignore[no-untyped-def]
+        for number in range(5):
+            yield [ScanObject(f"s3://b/in/{number}/{n}.png", 1, "e", WHEN) for n in range(400)]
+        raise AssertionError("read further than needed")
+
+    kept = [s for page in select(pages(), "s3://b/in/", ("1/*.png", "2/?.png"), 405) for s in page]
+    assert len(kept) == 405
+    assert kept[-1].uri == "s3://b/in/2/4.png"
+
+
+def test_index_finds_versions_and_parts_at_thirty_bytes_a_row() -> None:
+    index = DoneIndex()
+    number = 5000
+    uris = [f"s3://bucket/scans/{n:07d}.png" for n in range(number)]
+    versions = [version_of(f"etag{n}", "models:/m/1", "d") for n in range(number)]
+    for part in range(2):
+        rows = slice(part, None, 2)
+        index.add(uris[rows], versions[rows], [n % 10 == 0 for n in range(number)][rows], part)
+    index.freeze()
+    assert len(index) == number
+    rows = index.find([uris[77], "s3://bucket/other", uris[0]])
+    assert rows[1] == -1
+    assert index.versions[rows[0]] == versions[77]
+    assert index.failed[rows[2]]
+    assert not index.failed[rows[0]]
+    assert index.parts_of([uris[77], uris[76], "s3://bucket/other"]).tolist() == [1, 0, -1]
+    held = [index.keys, index.versions, index.parts, index.failed, index.seen]
+    assert sum(array.nbytes for array in held) == 30 * number
+    assert sys.getsizeof(index._batches) < 100
+
+
+def test_versions_differ_when_content_or_model_does() -> None:
+    of = version_of("e", "models:/m/1", "d")
+    assert of == version_of("e", "models:/m/1", "d")
+    others = [("f", "models:/m/1", "d"), ("e", "models:/m/2", "d"), ("e", "models:/m/1", "c")]
+    assert of not in {version_of(*other) for other in others}
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 64, 65, 1000])
+@pytest.mark.parametrize("workers", [1, 16, 256])
+def test_pace_leaves_room_for_a_batch_beside_rows_being_written(
+    batch_size: int, workers: int
+) -> None:
+    pace = Pace(batch_size, workers)
+    assert pace.ahead >= batch_size
+    # A segment may wait to fill and another be on its way, and a whole batch still fits.
+    assert 2 * pace.segment_rows + batch_size <= pace.window
+
+
+def test_progress_line_has_rate_and_time_left() -> None:
+    tally = Tally(objects_skipped=100, rows_scored=58, rows_failed=2, started=0)
+    assert progress_line(tally, 30.0) == "160 rows, 2.0/s, 2 errors"
+    tally.objects_total = 400
+    assert progress_line(tally, 30.0) == "160 rows of 400, 2.0/s, 2 errors, about 0:02:00 left"

@@ -1,0 +1,72 @@
+"""The log and the metrics: what they count and what they never hold."""
+
+from __future__ import annotations
+
+import re
+
+import requests
+
+from tests.serve.conftest import png
+from tests.serve.server_process import ServerProcess
+
+
+def value(metrics: str, sample: str, /, **labels: str) -> float:
+    """Return a sample's value, or 0 if it is not there yet."""
+    for line in metrics.splitlines():
+        if line.startswith(f"{sample}{{") and all(f'{k}="{v}"' in line for k, v in labels.items()):
+            return float(line.rsplit(" ", 1)[1])
+        if not labels and line.startswith(f"{sample} "):
+            return float(line.split(" ")[1])
+    return 0.0
+
+
+def read(server: ServerProcess) -> str:
+    answer = requests.get(f"{server.url}/metrics", timeout=10)
+    assert answer.headers["content-type"].startswith("text/plain")
+    return answer.text
+
+
+def test_metrics_count_requests_rows_and_errors(trial_server: ServerProcess) -> None:
+    before = read(trial_server)
+    url = f"{trial_server.url}/predict"
+    files = [("files", ("a.png", png(9))), ("files", ("b", b"x")), ("files", ("c.png", png(9)))]
+    assert requests.post(url, files=files, timeout=30).status_code == 200
+    assert requests.post(url, timeout=30).status_code == 415
+    trial_server.logged("POST /predict status=415")
+    after = read(trial_server)
+
+    def grown(name: str, **labels: str) -> float:
+        return value(after, name, **labels) - value(before, name, **labels)
+
+    assert grown("chest_ct_requests_total", route="/predict", status="200") == 1
+    assert grown("chest_ct_requests_total", route="/predict", status="415") == 1
+    assert grown("chest_ct_request_seconds_count", route="/predict") == 2
+    assert grown("chest_ct_request_seconds_bucket", route="/predict", le="+Inf") == 2
+    assert grown("chest_ct_rows_total", outcome="scored") == 2
+    assert grown("chest_ct_rows_total", outcome="error") == 1
+    assert grown("chest_ct_errors_total", kind="bad_request") == 1
+    assert value(after, "chest_ct_requests_in_flight") == 1  # the one that reads them
+    assert value(after, "chest_ct_model_info", precision="int8") == 1
+
+
+def test_made_up_paths_and_methods_make_no_new_series(trial_server: ServerProcess) -> None:
+    for i in range(5):
+        requests.request(f"MADEUP{i}", f"{trial_server.url}/made-up-{i}", timeout=10)
+    metrics = read(trial_server)
+    assert "made-up" not in metrics.lower()
+    assert "MADEUP" not in metrics
+    assert value(metrics, "chest_ct_requests_total", route="other", method="other") >= 5
+
+
+def test_one_line_a_request_without_anything_sent(trial_server: ServerProcess) -> None:
+    scan = png(77, size=81)
+    files = {"files": ("Jane_Doe_1970.png", scan)}
+    url = f"{trial_server.url}/predict?threshold=0.25"
+    request = requests.Request("POST", url, files=files, headers={"User-Agent": "spy"}).prepare()
+    assert requests.Session().send(request, timeout=30).status_code == 200
+    line = trial_server.logged(f"bytes={request.headers['Content-Length']} ")
+    assert re.search(
+        r"INFO POST /predict status=200 ms=[\d.]+ bytes=\d+ rows=1 unreadable=0$", line
+    )
+    for text in ("Jane", "0.25", "spy", "127.0.0.1:"):
+        assert text not in trial_server.log().replace(trial_server.url, "")

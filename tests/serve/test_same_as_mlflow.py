@@ -1,0 +1,81 @@
+"""Good requests get, byte for byte, what `mlflow models serve` answers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import requests
+
+from tests.serve.conftest import png
+from tests.serve.server_process import ServerProcess, running_mlflow
+
+SCANS = [base64.b64encode(data).decode() for data in (png(40), png(200), b"not an image")]
+TABLE = pd.DataFrame({"image": SCANS})
+JSON_BODIES = {
+    "dataframe_split": {"dataframe_split": TABLE.to_dict("split")},
+    "dataframe_records": {"dataframe_records": TABLE.to_dict("records")},
+    "inputs": {"inputs": {"image": SCANS}},
+    "instances": {"instances": [{"image": scan} for scan in SCANS]},
+    "params": {"dataframe_records": TABLE.to_dict("records"), "params": {"explain": True}},
+    "no rows": {"dataframe_split": {"columns": ["image"], "data": []}},
+}
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(
+    trial_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    with running_mlflow(trial_model, tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
+
+
+def answers(
+    servers: tuple[ServerProcess, ...], body: bytes, content_type: str
+) -> list[requests.Response]:
+    headers = {"Content-Type": content_type}
+    return [
+        requests.post(f"{server.url}/invocations", body, headers=headers, timeout=60)
+        for server in servers
+    ]
+
+
+def assert_same(ours: requests.Response, theirs: requests.Response) -> None:
+    assert theirs.status_code == 200
+    assert ours.status_code == 200
+    assert ours.content == theirs.content
+    assert ours.headers.get("content-type") == theirs.headers.get("content-type")
+
+
+@pytest.mark.parametrize("name", JSON_BODIES)
+def test_json(name: str, trial_server: ServerProcess, mlflow_server: ServerProcess) -> None:
+    body = json.dumps(JSON_BODIES[name]).encode()
+    ours, theirs = answers((trial_server, mlflow_server), body, "application/json")
+    assert_same(ours, theirs)
+    rows = ours.json()["predictions"]
+    assert len(rows) == (0 if name == "no rows" else 3)
+    assert all((row["label"] is None) != (row["error"] is None) for row in rows)
+
+
+def test_csv(trial_server: ServerProcess, mlflow_server: ServerProcess) -> None:
+    body = TABLE.to_csv(index=False).encode()
+    assert_same(*answers((trial_server, mlflow_server), body, "text/csv"))
+    assert_same(*answers((trial_server, mlflow_server), body, "text/csv; charset=utf-8"))
+
+
+def test_parquet(trial_server: ServerProcess, mlflow_server: ServerProcess) -> None:
+    file = io.BytesIO()
+    TABLE.to_parquet(file)
+    kind = "application/vnd.apache.parquet"
+    assert_same(*answers((trial_server, mlflow_server), file.getvalue(), kind))
+
+
+@pytest.mark.parametrize("path", ["/ping", "/health", "/version"])
+def test_health(path: str, trial_server: ServerProcess, mlflow_server: ServerProcess) -> None:
+    ours = requests.get(trial_server.url + path, timeout=10)
+    assert_same(ours, requests.get(mlflow_server.url + path, timeout=10))

@@ -1,0 +1,131 @@
+"""Starting from a registry, a folder or nothing; workers; SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from serve.model_files import scores_in_tags
+from tests.serve.conftest import png
+from tests.serve.server_process import ROOT, running_serve
+from tests.serve.test_observe import value
+
+SCORES = {
+    "accuracy": 0.9,
+    "accuracy_ci95": [0.8, 0.95],
+    "n": 48,
+    "sensitivity": {"value": 0.92, "ci95": [0.75, 0.98], "successes": 23, "n": 25},
+}
+
+
+def start_and_fail(*options: str, env: dict[str, str] | None = None) -> str:
+    """Run `python -m serve` with options it refuses; return what it says."""
+    command = [sys.executable, "-m", "serve", *options]
+    ended = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, timeout=120
+    )
+    assert ended.returncode == 2
+    said = ended.stderr.decode()
+    assert "Traceback" not in said
+    return said
+
+
+def test_an_open_address_needs_a_key_or_a_word(tmp_path: Path) -> None:
+    said = start_and_fail("--model-uri", "x", "--host", "0.0.0.0")
+    assert "--api-key-file" in said
+    assert "--no-auth" in said
+    empty = tmp_path / "keys"
+    empty.write_text("# none yet\n")
+    said = start_and_fail("--model-uri", "x", "--api-key-file", str(empty))
+    assert "at least one key" in said
+    said = start_and_fail("--model-uri", "x", "--no-auth", env={"CHEST_CT_API_KEYS": "k" * 20})
+    assert "leave one out" in said
+    assert "kkk" not in said
+
+
+@pytest.fixture(scope="module")
+def store(trial_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a store in which evaluation's doings are repeated for the trial model."""
+    folder, model = tmp_path_factory.mktemp("store"), trial_model
+    code = f"""
+import mlflow, warnings
+warnings.simplefilter("ignore")
+client = mlflow.MlflowClient()
+client.create_registered_model("chest-ct")
+experiment = mlflow.create_experiment("e", artifact_location={str(folder / "artifacts")!r})
+with mlflow.start_run(experiment_id=experiment) as run:
+    mlflow.log_artifacts({str(model)!r}, "registered_model")
+    mlflow.log_dict({SCORES!r}, "registry/scores.json")
+    source = mlflow.get_artifact_uri("registered_model")
+version = client.create_model_version("chest-ct", source=source, run_id=run.info.run_id)
+client.transition_model_version_stage("chest-ct", version.version, "Production")
+client.set_registered_model_alias("chest-ct", "champion", version.version)
+"""
+    env = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env={**os.environ, **env}, check=True, timeout=180)
+    return env
+
+
+def test_no_model_there(store: dict[str, str], tmp_path: Path) -> None:
+    assert "no MLmodel file" in start_and_fail("--model-uri", str(tmp_path))
+    said = start_and_fail("--model-uri", "models:/chest-ct/Staging", env=store)
+    assert "Expected a model at models:/chest-ct/Staging" in said
+    assert "MLFLOW_TRACKING_URI" in said
+
+
+def test_workers_serve_one_registered_version_and_count_together(
+    store: dict[str, str], tmp_path: Path
+) -> None:
+    uri = "models:/chest-ct/Production"
+    with running_serve(uri, tmp_path, "--workers", "2", env=store) as server:
+        about = requests.get(f"{server.url}/model", timeout=30).json()
+        assert (about["name"], about["version"], about["stage"]) == ("chest-ct", "1", "Production")
+        assert about["aliases"] == ["champion"]
+        assert about["scores"] == SCORES
+        assert about["phantom"] is True
+        assert about["classes"][0] == "adenocarcinoma"
+        for _ in range(12):  # each on a connection of its own, so both workers get some
+            files = {"files": ("a.png", png(9))}
+            answer = requests.post(f"{server.url}/predict", files=files, timeout=30)
+            assert answer.json()["model"]["version"] == "1"
+        metrics = requests.get(f"{server.url}/metrics", timeout=30).text
+        assert value(metrics, "chest_ct_rows_total", outcome="scored") == 12
+        assert value(metrics, "chest_ct_model_info", name="chest-ct", version="1") == 1
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(20)
+
+
+def test_sigterm_lets_running_requests_finish(trial_model: Path, tmp_path: Path) -> None:
+    with running_serve(trial_model, tmp_path) as server, ThreadPoolExecutor(4) as pool:
+
+        def slow(_: int) -> requests.Response:
+            files = {"files": ("a", b"sleep 3")}
+            return requests.post(f"{server.url}/predict", files=files, timeout=60)
+
+        requests.post(f"{server.url}/predict", files={"files": ("a", b"x")}, timeout=60)
+        answers = [pool.submit(slow, i) for i in range(4)]
+        time.sleep(1)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"{server.url}/ping", timeout=5)
+        for answer in answers:
+            (row,) = answer.result().json()["predictions"]
+            assert row["label"]
+        server.process.wait(20)
+
+
+def test_scores_from_tags_are_nested_again() -> None:
+    tags = {"score.accuracy": "0.9", "score.sensitivity.value": "0.92", "phantom": "true"}
+    assert scores_in_tags(tags) == {"accuracy": 0.9, "sensitivity": {"value": 0.92}}
+    assert scores_in_tags({"phantom": json.dumps(True)}) is None

@@ -1,0 +1,239 @@
+"""Gates with real models in clean processes, and the command that stands on them, on SQLite."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from scans.manifest import read_manifest
+from steps.comparison import Scan
+from steps.gates import Gate, StoredModel, staging_gates
+from steps.history import history
+from steps.production_gates import Limits, production_gates
+from steps.promote import main
+from steps.register import register
+from steps.registry import Registry
+from tests.steps.promotion_models import variant, write_scans
+
+LIMITS = Limits(0.1, 0.05, 0.95, 500, min_test_scans=10, seed=0)
+
+
+def stored(folder: Path, scans: Path, number: int = 1, **metadata: object) -> StoredModel:
+    known = {"classes": ["adenocarcinoma", "normal"], "phantom": False} | metadata
+    rows = [Scan(row.sha256, row.label, row.group, row.split) for row in read_manifest(scans)]
+    return StoredModel(number, folder, known, rows)
+
+
+def results(gates: list[Gate]) -> dict[str, str]:
+    return {gate.name: gate.result for gate in gates}
+
+
+def test_a_model_that_guesses_does_not_beat_the_baselines(
+    textures: Path, scans: Path, tmp_path: Path
+) -> None:
+    guessing = variant(textures, tmp_path / "guessing", wrong=0.7)
+    gates = staging_gates(stored(guessing, scans), scans)
+    assert results(gates) == {"loads": "passed", "majority": "failed", "brightness": "failed"}
+    assert gates[1].numbers["baseline"] == 0.5
+    assert gates[1].numbers["n"] == 40
+    assert f"{gates[1].numbers['balanced_accuracy']:.3f} does not beat 0.500" in gates[1].sentence
+
+
+def test_a_model_that_cannot_be_loaded_without_the_project_fails(
+    textures: Path, scans: Path, tmp_path: Path
+) -> None:
+    leaning = variant(textures, tmp_path / "leaning")
+    (leaning / "code" / "model" / "__init__.py").write_text("from scans import WRONG\n")
+    gates = staging_gates(stored(leaning, scans), scans)
+    assert set(results(gates).values()) == {"failed"}
+    assert "No module named 'scans'" in gates[0].sentence
+
+
+def test_a_model_without_example_fails_and_missing_scans_stop_only_the_baselines(
+    textures: Path, scans: Path, tmp_path: Path
+) -> None:
+    bare = variant(textures, tmp_path / "bare")
+    entries = yaml.safe_load((bare / "MLmodel").read_text())
+    del entries["saved_input_example_info"]
+    (bare / "MLmodel").write_text(yaml.safe_dump(entries))
+    gates = staging_gates(stored(bare, scans), tmp_path / "nowhere")
+    assert results(gates) == {"loads": "failed", "majority": "not run", "brightness": "not run"}
+    assert "no input example" in gates[0].sentence
+
+
+def test_production_gates_that_need_no_scoring(scans: Path, textures: Path, tmp_path: Path) -> None:
+    def of(model: StoredModel, incumbent: StoredModel | None, through: bool) -> dict[str, str]:
+        return results(
+            production_gates(model, incumbent, through_staging=through, data=scans, limits=LIMITS)
+        )
+
+    fine = {"staging": "passed", "no phantom": "passed"}
+    alone = {"balanced accuracy": "passed", "sensitivity": "passed"}
+    model = stored(textures, scans)
+    assert of(model, None, True) == fine | alone
+    assert of(model, None, False) == fine | alone | {"staging": "failed"}
+    for phantom in (True, None):
+        made = stored(textures, scans, phantom=phantom)
+        assert of(made, None, True) == fine | alone | {"no phantom": "failed"}
+    # an incumbent that was trained on all that the candidate is tested on
+    swapped = [
+        Scan(s.sha256, s.label, s.group, "train" if s.split == "test" else "test")
+        for s in model.scans
+    ]
+    trained_on_test = StoredModel(2, textures, model.metadata, swapped)
+    compared = {"balanced accuracy": "failed", "sensitivity": "failed"}
+    assert of(model, trained_on_test, True) == fine | compared
+
+
+@pytest.fixture
+def add(
+    local_registry: str, textures: Path, scans: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[..., int]:
+    """Register a variant as the next version of a model named after the test."""
+
+    def _add(data: Path = scans, **changes: object) -> int:
+        count = len(list(tmp_path.glob("variant*")))
+        folder = variant(textures, tmp_path / f"variant{count}", **changes)  # type: ignore[arg-type]
+        with mlflow.start_run():
+            return register(
+                folder, name=request.node.name, scores={"n": 40}, manifest=data / "manifest.csv"
+            )
+
+    return _add
+
+
+@pytest.fixture
+def promote(scans: Path, request: pytest.FixtureRequest) -> Callable[..., Result]:
+    """Run the command on the model named after the test."""
+
+    def _promote(*arguments: str, data: Path = scans) -> Result:
+        fixed = ["--registered-model-name", request.node.name, "--data", str(data)]
+        result = CliRunner().invoke(main, [*arguments, *fixed, "--min-test-scans", "10"])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result
+        assert result.exit_code != 2 or len(result.stderr.splitlines()) == 1, result.stderr
+        return result
+
+    return _promote
+
+
+def test_from_nothing_to_production_a_worse_one_forced_and_back(
+    add: Callable[..., int], promote: Callable[..., Result], request: pytest.FixtureRequest
+) -> None:
+    registry = Registry(request.node.name)
+    assert add() == 1
+    assert promote("--to", "Production").exit_code == 2  # nothing is in Staging
+    assert promote("--to", "Staging").exit_code == 0
+    assert promote("--to", "Production").exit_code == 0
+    assert registry.read().aliases == {"champion": 1}
+
+    assert add(wrong=0.35) == 2
+    assert promote("--to", "Staging").exit_code == 0
+    before = registry.read()
+    refused = promote("--to", "Production")
+    assert refused.exit_code == 1
+    assert "failed   balanced accuracy: 0." in refused.stdout
+    assert "against 1.000 on 40 of 40 test scans" in refused.stdout
+    assert "passed   no phantom" in refused.stdout
+    assert "Version 2 stays in Staging: 2 of 4 gates to Production failed" in refused.stderr
+    after = registry.read()
+    assert (after.aliases, after.tags) == (before.aliases, before.tags)
+    assert [v.stage for v in after.versions.values()] == [v.stage for v in before.versions.values()]
+    tags = after.versions[2].tags
+    assert tags["gates.Production"] == "failed"
+    assert tags["gates.Production.balanced accuracy"].startswith("failed: 0.")
+    artefact = f"runs:/{after.versions[2].run_id}/{tags['gates.Production.artifact']}"
+    report = {gate["name"]: gate for gate in mlflow.artifacts.load_dict(artefact)["gates"]}
+    assert report["sensitivity"]["result"] == "failed"
+    assert report["balanced accuracy"]["numbers"]["incumbent"] == 1.0
+
+    forced = promote("--to", "Production", "--force", "--reason", "a drill")
+    assert forced.exit_code == 0, forced.stderr
+    assert "Version 1 of " in forced.stdout
+    assert registry.read().aliases == {"champion": 2}
+    assert promote("--rollback", "--reason", "end of the drill").exit_code == 0
+    now = registry.read()
+    assert now.aliases == {"champion": 1}
+    assert [now.versions[n].stage for n in (1, 2)] == ["Production", "Archived"]
+    assert promote("--rollback").exit_code == 2  # nothing before version 1
+
+    told = promote("--history").stdout
+    assert told.index("version 1: None → Staging") < told.index("version 1: Staging → Production")
+    assert "version 2: Staging → Production  (promotion, forced)" in told
+    assert "why: a drill" in told
+    assert "version 1: Archived → Production  (rollback)" in told
+    assert "balanced accuracy: failed: 0." in told
+    assert [entry.kind for entry in history(now)] == [*["promotion"] * 4, "rollback"]
+
+
+def test_only_scans_that_production_never_learned_from_are_compared(
+    add: Callable[..., int],
+    promote: Callable[..., Result],
+    request: pytest.FixtureRequest,
+    scans: Path,
+    tmp_path: Path,
+) -> None:
+    add()
+    promote("--to", "Staging")
+    promote("--to", "Production")
+    # the second version's test split: half of the first's training scans, and 20 of its own
+    other = shutil.copytree(scans, tmp_path / "other")
+    lines = (other / "manifest.csv").read_text().splitlines()
+    changed = [
+        line.replace(",train,", ",test,") if 0 < number <= 20 else
+        line.replace(",test,", ",train,") if number > 60 else line
+        for number, line in enumerate(lines)
+    ]  # fmt: skip
+    (other / "manifest.csv").write_text("\n".join(changed) + "\n")
+    add(other, wrong=0.01)
+    assert promote("--to", "Staging", data=other).exit_code == 0
+    moved = promote("--to", "Production", data=other)
+    assert moved.exit_code == 0, moved.output
+    assert "on 20 of 40 test scans, those version 1 never saw" in moved.stdout
+
+
+def test_scans_of_other_data_stop_the_promotion(
+    add: Callable[..., int], promote: Callable[..., Result], tmp_path: Path
+) -> None:
+    add()
+    elsewhere = write_scans(tmp_path / "elsewhere", first_seed=5000)
+    result = promote("--to", "Staging", data=elsewhere)
+    assert result.exit_code == 2
+    assert "the gate 'majority' could not run: 40 of 40 scans" in result.stderr
+
+
+def test_versions_and_stages_that_cannot_be_are_one_sentence(
+    add: Callable[..., int], promote: Callable[..., Result], request: pytest.FixtureRequest
+) -> None:
+    assert "has no versions at sqlite" in promote("--to", "Staging").stderr
+    add()
+    assert "has no version 7; it has 1" in promote("--to", "Staging", "--version", "7").stderr
+    assert "Name it with --version" in promote("--to", "Archived").stderr
+    assert "nothing to roll back to" in promote("--rollback").stderr
+    assert "No version" in promote("--history").stdout
+    assert "Nothing to repair" in promote("--repair").stdout
+    registry = Registry(request.node.name)
+    registry.set_stage(1, "Production")
+    assert "run python -m steps.promote --repair" in promote("--history").stderr
+    repaired = promote("--repair")
+    assert "alias champion was missing while version 1 is in Production" in repaired.stderr
+    assert registry.read().aliases == {"champion": 1}
+    refused = promote("--to", "Archived", "--version", "1")
+    assert "would leave none there" in refused.stderr
+    assert json.loads(json.dumps(registry.read().aliases)) == {"champion": 1}
+
+
+def test_there_is_no_registry(
+    promote: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    result = promote("--to", "Staging")
+    assert result.exit_code == 2
+    assert "There is no registry at sqlite" in result.stderr
+    assert not (tmp_path / "none.db").exists()

@@ -1,0 +1,101 @@
+"""An evaluated model becomes a version, with all that promotion needs to know; once."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+
+from steps.register import MANIFEST_ARTIFACT, SCORES_ARTIFACT, content_digest, register
+from steps.registry import Registry
+from steps.registry_errors import RegistryError
+from tests.steps.promotion_models import variant
+
+SCORES = {
+    "accuracy": 0.9,
+    "n": 40,
+    "roc_auc": None,
+    "sensitivity": {"value": 0.85, "ci95": [0.7, 0.93]},
+    "phantom": False,
+}
+
+
+def registered(model: Path, scans: Path, name: str, **more: object) -> int:
+    with mlflow.start_run():
+        return register(model, name=name, scores=SCORES, manifest=scans / "manifest.csv", **more)
+
+
+def test_a_version_carries_what_it_was_made_from(
+    local_registry: str, textures: Path, scans: Path, tmp_path: Path
+) -> None:
+    lock = tmp_path / "dvc.lock"
+    lock.write_text("schema: '2.0'\n")
+    number = registered(textures, scans, "whole", git_commit="abc", dvc_lock=lock)
+    version = Registry("whole").read().versions[number]
+    assert version.tags == {
+        "content_digest": content_digest(textures),
+        "data_digest": "d1",
+        "dvc_lock_digest": hashlib.sha256(lock.read_bytes()).hexdigest(),
+        "git_commit": "abc",
+        "phantom": "false",
+        "score.accuracy": "0.9",
+        "score.n": "40",
+        "score.sensitivity.value": "0.85",
+        "source_run": version.run_id,
+    }
+    info = mlflow.models.get_model_info(f"models:/whole/{number}")
+    assert info.signature.inputs.input_names() == ["image"]
+    assert info.saved_input_example_info["type"] == "dataframe"
+    stored = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{SCORES_ARTIFACT}")
+    assert stored == json.loads(json.dumps(SCORES))
+
+
+def test_the_manifest_is_stored_without_file_names(
+    local_registry: str, textures: Path, scans: Path
+) -> None:
+    number = registered(textures, scans, "manifest")
+    run_id = Registry("manifest").read().versions[number].run_id
+    rows = list(
+        csv.DictReader(
+            mlflow.artifacts.load_text(f"runs:/{run_id}/{MANIFEST_ARTIFACT}").splitlines()
+        )
+    )
+    with (scans / "manifest.csv").open() as file:
+        local = list(csv.DictReader(file))
+    assert set(rows[0]) == {"sha256", "label", "group", "split"}
+    assert rows == [{key: row[key] for key in rows[0]} for row in local]
+
+
+def test_an_unchanged_model_adds_no_version_and_a_changed_one_does(
+    local_registry: str, textures: Path, scans: Path, tmp_path: Path
+) -> None:
+    first = registered(textures, scans, "again")
+    with mlflow.start_run() as run:
+        again = register(textures, name="again", scores=SCORES, manifest=scans / "manifest.csv")
+    assert again == first
+    assert not mlflow.artifacts.list_artifacts(run_id=run.info.run_id)
+    saved_anew = variant(textures, tmp_path / "anew", model_uuid="0" * 32, utc_time_created="now")
+    assert registered(saved_anew, scans, "again") == first
+    changed = variant(textures, tmp_path / "changed", wrong=0.1)
+    assert registered(changed, scans, "again") == first + 1
+    other_data = variant(textures, tmp_path / "data", data_digest="d2")
+    assert registered(other_data, scans, "again") == first + 2
+    assert sorted(Registry("again").read().versions) == [first, first + 1, first + 2]
+
+
+def test_what_lacks_an_input_example_is_refused(
+    local_registry: str, textures: Path, scans: Path, tmp_path: Path
+) -> None:
+    bare = variant(textures, tmp_path / "bare")
+    entries = yaml.safe_load((bare / "MLmodel").read_text())
+    del entries["saved_input_example_info"]
+    (bare / "MLmodel").write_text(yaml.safe_dump(entries))
+    with pytest.raises(RegistryError, match="no signature or no input example"):
+        registered(bare, scans, "bare")
+    with pytest.raises(RegistryError, match="active MLflow run"):
+        register(textures, name="bare", scores={}, manifest=scans / "manifest.csv")

@@ -1,0 +1,213 @@
+"""The pipeline as its users run it: `mlflow run`, `dvc repro`, `dvc push` and `dvc pull`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import mlflow
+import pytest
+
+from tests.s3_server import S3Server
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {
+    "phantom_images": "40",
+    "group_distance_bits": "10",
+    "image_size_px": "32",
+    "weights": "random",
+    "calibration_images": "8",
+    "epochs": "3",
+}
+
+
+def run(*command: str, cwd: Path, **more_env: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of this Python's environment; its output is part of a failure's message."""
+    unwanted = ("MLFLOW_", "AWS_")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)} | more_env
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
+    return done
+
+
+def mlflow_run(checkout: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    given = [text for k, v in (SMALL | changes).items() for text in ("-P", f"{k}={v}")]
+    return run("mlflow", "run", ".", "--env-manager", "local", *given, cwd=checkout)
+
+
+def runs(checkout: Path) -> list[mlflow.entities.Run]:
+    """Return the runs in a checkout's own store, newest first."""
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{checkout / 'mlflow.db'}")
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return list(client.search_runs(experiments, order_by=["attributes.start_time DESC"]))
+
+
+def newest_main(checkout: Path) -> tuple[Any, list[str]]:
+    """Return the newest run of the whole pipeline and the stages that ran as its children."""
+    every = runs(checkout)
+    parent = next(r for r in every if r.data.tags.get("stage") == "main")
+    children = [
+        r.data.tags["stage"]
+        for r in every
+        if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+    ]
+    return parent, children[::-1]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A clone of this repository with this working tree's files in it."""
+    clone = tmp_path_factory.mktemp("checkout") / "chest-ct"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    if listed.returncode:
+        pytest.skip("not a git checkout: the tests of a clone need one")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, clone / name)
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "as it is"]):
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        subprocess.run(["git", *identity, *command], cwd=clone, check=True)
+    yield clone
+
+
+@pytest.fixture(scope="module")
+def first_run(checkout: Path) -> subprocess.CompletedProcess[str]:
+    return mlflow_run(checkout)
+
+
+def test_mlflow_run_takes_phantoms_to_a_scored_model(
+    checkout: Path, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    assert first_run.returncode == 0
+    parent, children = newest_main(checkout)
+    assert children == ["data_ingestion", "prepare_base_model", "training", "evaluation"]
+    assert parent.info.status == "FINISHED"
+    result = json.loads((checkout / "scores.json").read_text())
+    assert 0 <= result["accuracy"] <= 1
+    assert result["loss"] > 0
+    assert result["phantom"] is True
+    assert "Synthetic phantoms" in first_run.stdout
+    assert "not a medical device" in first_run.stdout
+    model = mlflow.pyfunc.load_model(str(checkout / "artifacts" / "training" / "model"))
+    assert model.metadata.metadata["phantom"] is True
+
+
+def test_a_run_leaves_the_tracked_files_as_they_were(
+    checkout: Path, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    changed = run("git", "status", "--porcelain", cwd=checkout).stdout.split()
+    assert changed in ([], ["??", "dvc.lock"])
+
+
+def test_the_same_run_again_runs_no_stage_and_names_them(
+    checkout: Path, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    again = mlflow_run(checkout)
+    assert again.returncode == 0
+    parent, children = newest_main(checkout)
+    assert children == []
+    assert parent.data.tags["skipped_stages"] == (
+        "data_ingestion, prepare_base_model, training, evaluation"
+    )
+    assert "training: unchanged, not run again" in again.stderr
+
+
+def test_new_epochs_run_training_and_evaluation_only(
+    checkout: Path, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    assert mlflow_run(checkout, epochs="4").returncode == 0
+    _, children = newest_main(checkout)
+    assert children == ["training", "evaluation"]
+    history = (checkout / "artifacts" / "training" / "history.csv").read_text().splitlines()
+    assert len(history) == 1 + 4
+
+
+def test_dvc_shows_metrics_plots_and_the_pipeline(
+    checkout: Path, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    assert "balanced_accuracy" in run("dvc", "metrics", "show", cwd=checkout).stdout
+    assert "prepare_base_model" in run("dvc", "dag", cwd=checkout).stdout
+    shown = run("dvc", "plots", "show", cwd=checkout)
+    assert shown.returncode == 0
+    page = (checkout / "dvc_plots" / "index.html").read_text()
+    for title in ("Learning curve", "Confusion matrix", "ROC", "confusion_matrix.png"):
+        assert title in page
+
+
+def test_dvc_push_and_pull_through_s3(
+    checkout: Path,
+    first_run: subprocess.CompletedProcess[str],
+    s3_server: S3Server,
+    tmp_path: Path,
+) -> None:
+    bucket = f"dvc-{uuid4().hex[:8]}"
+    s3_server.client().create_bucket(Bucket=bucket)
+    for arguments in (
+        ["remote", "add", "--default", "store", f"s3://{bucket}/cache"],
+        ["remote", "modify", "store", "endpointurl", s3_server.endpoint_url],
+    ):
+        assert run("dvc", *arguments, cwd=checkout).returncode == 0
+    assert run("dvc", "push", cwd=checkout, **s3_server.env()).returncode == 0
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    run("git", "add", "dvc.lock", ".dvc/config", cwd=checkout)
+    assert run("git", *identity, "commit", "-qm", "a run", cwd=checkout).returncode == 0
+    clone = tmp_path / "clone"
+    run("git", "clone", "-q", str(checkout), str(clone), cwd=tmp_path)
+    pulled = run("dvc", "pull", cwd=clone, **s3_server.env())
+    assert pulled.returncode == 0
+    assert (clone / "artifacts/training/model/MLmodel").is_file()
+    assert (clone / "scores.json").read_bytes() == (checkout / "scores.json").read_bytes()
+
+
+def test_works_from_an_unpacked_archive_without_git(checkout: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "chest-ct.tar"
+    assert run("git", "archive", "-o", str(archive), "HEAD", cwd=checkout).returncode == 0
+    folder = tmp_path / "unpacked"
+    shutil.unpack_archive(archive, folder)
+    assert not (folder / ".git").exists()
+    stages = run("dvc", "stage", "list", cwd=folder)
+    assert stages.returncode == 0
+    assert "evaluation" in stages.stdout
+    dry = run("dvc", "repro", "--dry", "data_ingestion", cwd=folder)
+    assert dry.returncode == 0
+    assert "python -m steps.data_ingestion" in dry.stdout
+
+
+def test_a_missing_source_gets_one_sentence_and_keeps_what_was_there(
+    checkout: Path, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    scores = (checkout / "scores.json").read_bytes()
+    failed = mlflow_run(checkout, source="/no/such/scans.zip")
+    assert failed.returncode != 0
+    assert "/no/such/scans.zip" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert (checkout / "scores.json").read_bytes() == scores
+
+
+def test_a_misspelt_parameter_is_refused_before_any_work(checkout: Path) -> None:
+    failed = run(sys.executable, "-m", "steps.main", "epoch=3", cwd=checkout)
+    assert failed.returncode == 1
+    assert "Did you mean epochs?" in failed.stderr
+
+
+def test_an_unreachable_tracking_server_gets_one_sentence(checkout: Path) -> None:
+    failed = run(
+        sys.executable, "-m", "steps.evaluation",
+        cwd=checkout, MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+    )  # fmt: skip
+    assert failed.returncode == 1
+    assert "does not answer" in failed.stderr
+    assert "Traceback" not in failed.stderr
