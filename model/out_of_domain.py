@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 OUT_OF_DOMAIN = "out_of_domain.npz"
 NEIGHBOURS = 3  # one stray training scan must not vouch for a stray picture
+MARGIN = 1.1  # a new hospital's scans are farther than a new patient's from a known one
 MAX_REFERENCES = 2000  # 512 features each as float16: 2 MB, 1 ms a scan
 
 
@@ -94,7 +95,7 @@ def fit_out_of_domain(
     """Choose references and threshold from training scans.
 
     Every scan is measured against the scans of other groups only, as a new patient would be. Half
-    of the allowed share is kept back, because new patients are a little farther than these.
+    of the allowed share is kept back, and MARGIN added, because scans from elsewhere are farther.
 
     Args:
         features: (scans, views, features): each scan and its augmented views.
@@ -116,5 +117,5 @@ def fit_out_of_domain(
     if not others.any():
         return OutOfDomain(references.astype(np.float16), 2.0)
     distances = neighbour_distances(features[others, 0], references, own[others])
-    threshold = float(np.quantile(distances, 1 - flagged_share / 2))
+    threshold = MARGIN * float(np.quantile(distances, 1 - flagged_share / 2))
     return OutOfDomain(references.astype(np.float16), threshold)

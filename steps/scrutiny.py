@@ -29,7 +29,7 @@ from steps.tracking import say
 
 TRAINING = "training.json"  # how a model was trained, beside it
 SWEPT_DISTANCES_BITS = (0, 20, 30, 40, 50, 60)
-SWEEP_REPEATS = 3
+SWEEP_REPEATS = 5
 BATCH = 64  # changed scans handed to the pyfunc at a time
 MAX_DONORS = 200  # training scans of each class whose tones may be borrowed
 
