@@ -23,7 +23,9 @@ from model.scorer import output_columns
 # What a prediction imports. No TensorFlow, no DVC: a server needs neither.
 REQUIREMENTS = ("imagecodecs", "mlflow", "numpy", "openvino", "pandas", "pillow", "pydicom")
 
-PARAMS = ParamSchema([ParamSpec("threshold", "double", -1.0)])
+PARAMS = ParamSchema(
+    [ParamSpec("threshold", "double", -1.0), ParamSpec("explain", "boolean", False)]
+)
 
 
 def signature(classes: tuple[str, ...]) -> ModelSignature:
@@ -59,7 +61,10 @@ def save_pyfunc(folder: Path, network: Path, card: artefact.Card, example: str) 
             artifacts={"network": str(network)},
             code_paths=[str(code)],
             signature=signature(card.classes),
-            input_example=(pd.DataFrame({"image": [example]}), {"threshold": -1.0}),
+            input_example=(
+                pd.DataFrame({"image": [example]}),
+                {"threshold": -1.0, "explain": False},
+            ),
             metadata=metadata(network, card),
             pip_requirements=[f"{n}=={importlib.metadata.version(n)}" for n in REQUIREMENTS],
         )

@@ -8,7 +8,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from model.scorer import Scorer
+from model.scorer import HEATMAP, Scorer
 
 
 class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
@@ -26,17 +26,23 @@ class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no
         Args:
             context: MLflow's, unused after loading.
             model_input: column `image`: a file's bytes, or base64 text of them.
-            params: `threshold` (0-1) overrides the model's own; below 0 keeps it.
+            params: `threshold` (0-1) overrides the model's own; below 0 keeps it. `explain` adds
+                the column `heatmap`.
 
         Returns:
             One row per input row, in order: `label`, `probability`, `p_<class>` for each class,
-            `error`. The columns are objects, so that what is missing is None, never NaN.
+            `error`, `out_of_domain` and, when asked for, `heatmap` (base64 of a PNG). The columns
+            are objects, so that what is missing is None, never NaN.
         """
-        threshold = (params or {}).get("threshold", -1.0)
+        wanted = params or {}
+        threshold, explain = wanted.get("threshold", -1.0), wanted.get("explain", False)
         rows = self._scorer.rows(
-            list(model_input["image"]), threshold=threshold if threshold >= 0 else None
+            list(model_input["image"]),
+            threshold=threshold if threshold >= 0 else None,
+            explain=explain,
         )
-        return pd.DataFrame(rows, columns=self._scorer.columns, dtype=object)
+        columns = [*self._scorer.columns, HEATMAP] if explain else self._scorer.columns
+        return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 mlflow.models.set_model(ChestCT())

@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import artefact, decision
+from model.explain import evidence_maps, heatmap_png
 from model.features import feature_vectors
 from model.images import ScanError, scan_bytes
+from model.out_of_domain import OutOfDomain
 from model.preprocessing import scan_pixels
 from model.runtime import Runtime
 
+HEATMAP = "heatmap"  # the column that is only there when an explanation is asked for
 BATCH = 16  # scans that go through the network together: about the fastest, 2.4 MB of pixels
 
 Pixels = NDArray[np.uint8]
@@ -30,6 +33,7 @@ def output_columns(classes: Sequence[str]) -> list[tuple[str, str]]:
         ("probability", "double"),
         *((f"p_{name}", "double") for name in classes),
         ("error", "string"),
+        ("out_of_domain", "boolean"),
     ]
 
 
@@ -41,24 +45,29 @@ class Scorer:
         self.card = artefact.Card.read(folder)
         self.columns = [name for name, _ in output_columns(self.card.classes)]
         self._head = artefact.Head.read(folder)
+        self._out_of_domain = OutOfDomain.read(folder)
         self._runtime = Runtime(folder / artefact.NETWORK, self.card.precision)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
-    def rows(self, images: Sequence[object], threshold: float | None = None) -> list[Row]:
+    def rows(
+        self, images: Sequence[object], threshold: float | None = None, explain: bool = False
+    ) -> list[Row]:
         """Score scans.
 
         Args:
             images: each the bytes of a file, or base64 text of them.
             threshold: least probability of disease to call a scan diseased; None takes the
                 model's own.
+            explain: add `heatmap`, see `model.explain.heatmap_png`.
 
         Returns:
             One row per image, in order, with the keys of `columns`; what could not be scored has
             `error` and None elsewhere.
         """
+        used_threshold = self.card.threshold if threshold is None else threshold
         rows: list[Row] = []
         for batch in self._decoded_batches(images):
-            rows += self._score(batch, self.card.threshold if threshold is None else threshold)
+            rows += self._score(batch, used_threshold, explain)
         return rows
 
     def _decoded_batches(self, images: Sequence[object]) -> Iterator[list[Pixels | ScanError]]:
@@ -84,21 +93,35 @@ class Scorer:
         except ScanError as error:
             return error
 
-    def _score(self, batch: list[Pixels | ScanError], threshold: float | None) -> list[Row]:
-        rows: list[Row] = [dict.fromkeys(self.columns) for _ in batch]
+    def _score(
+        self, batch: list[Pixels | ScanError], threshold: float | None, explain: bool
+    ) -> list[Row]:
+        columns = [*self.columns, HEATMAP] if explain else self.columns
+        rows: list[Row] = [dict.fromkeys(columns) for _ in batch]
         pixels = [scan for scan in batch if not isinstance(scan, ScanError)]
         for row, scan in zip(rows, batch, strict=True):
             if isinstance(scan, ScanError):
                 row["error"] = str(scan)
         if not pixels:
             return rows
-        features = feature_vectors(self._runtime(np.stack(pixels)))
+        maps = self._runtime(np.stack(pixels))
+        features = feature_vectors(maps)
         p = decision.probabilities(self._head.logits(features), self.card.temperature)
         chosen = decision.labels(p, self.card.classes, threshold)
-        scored = (row for row in rows if row["error"] is None)
+        scored = [row for row in rows if row["error"] is None]
         for row, index, row_p in zip(scored, chosen, p, strict=True):
             row["label"] = self.card.classes[index]
             row["probability"] = float(row_p[index])
             for name, value in zip(self.card.classes, row_p, strict=True):
                 row[f"p_{name}"] = float(value)
+        self._add_doubts(scored, features)
+        if explain:
+            crop = self.card.preprocessing.crop_fraction
+            for row, evidence in zip(scored, evidence_maps(maps, self._head, chosen), strict=True):
+                row[HEATMAP] = heatmap_png(evidence, crop)
         return rows
+
+    def _add_doubts(self, rows: list[Row], features: NDArray[np.float32]) -> None:
+        if self._out_of_domain is not None:
+            for row, flag in zip(rows, self._out_of_domain.flags(features), strict=True):
+                row["out_of_domain"] = bool(flag)

@@ -34,7 +34,7 @@ class Donors:
         """Keep the distribution of each scan, given as class and grey levels (height, width)."""
         by_class: dict[str, list[NDArray[np.float64]]] = {}
         for label, grey in scans:
-            by_class.setdefault(label, []).append(_cumulative(grey))
+            by_class.setdefault(label, []).append(cumulative(grey))
         self._classes = [by_class[label] for label in sorted(by_class)]
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -81,12 +81,13 @@ def matched_histogram(grey: NDArray[np.uint8], donor: NDArray[np.float64]) -> ND
     Returns:
         (height, width), 0-255: each level replaced by the donor's level of the same rank.
     """
-    table = np.interp(_cumulative(grey), donor, np.arange(256)).round().astype(np.uint8)
+    table = np.interp(cumulative(grey), donor, np.arange(256)).round().astype(np.uint8)
     matched: NDArray[np.uint8] = table[grey]
     return matched
 
 
-def _cumulative(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
+def cumulative(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the share of pixels at or below each grey level, (256,), ending at 1."""
     counts = np.bincount(grey.ravel(), minlength=256)
     return np.cumsum(counts) / grey.size
 

@@ -22,11 +22,12 @@ class Base:
     preprocessing: Preprocessing
     calibration_images: int
     weights_sha256: str
+    file_name: str = "base.xml"
 
     @property
     def network(self) -> Path:
         """The exported network (`.xml`; the weights are beside it)."""
-        return self.folder / "base.xml"
+        return self.folder / self.file_name
 
     def load_keras(self) -> tuple[Any, Any]:
         """Load the full-precision base and the untrained head as Keras models."""

@@ -23,19 +23,32 @@ from steps.errors import StageError, one_sentence_errors
 from steps.evaluation_plots import write_plots
 from steps.folders import replaced_folder
 from steps.metrics import scores
+from steps.report import write_report
+from steps.scrutiny import context_sections
+from steps.scrutiny_plots import write_context
 from steps.tracking import say, stage_run
 
 BATCH = 64  # scans handed to the pyfunc at a time
 
 
-def evaluation(data: Path, trained: Path, output: Path, scores_path: Path) -> dict[str, Any]:
+def evaluation(
+    data: Path,
+    trained: Path,
+    output: Path,
+    scores_path: Path,
+    *,
+    protocol_repeats: int,
+    stress: bool,
+) -> dict[str, Any]:
     """Score the test split and compare the pyfunc with the full-precision network.
 
     Args:
         data: what data_ingestion wrote.
         trained: what training wrote.
-        output: receives predictions.csv, confusion_matrix.png/.csv and roc.png/.csv.
+        output: receives report.html, predictions.csv, and what it shows as .png and .csv.
         scores_path: receives the scores as JSON, last of all.
+        protocol_repeats: shuffles of the cross-validated protocols; 0 leaves them out.
+        stress: whether to score changed test scans too.
 
     Returns:
         The scores.
@@ -46,12 +59,14 @@ def evaluation(data: Path, trained: Path, output: Path, scores_path: Path) -> di
     folder = trained / "model"
     if not (folder / "MLmodel").is_file():
         raise StageError(f"{folder} holds no model. Run training first: dvc repro training")
-    rows = [row for row in read_manifest(data) if row.split == "test"]
+    every_row = read_manifest(data)
+    rows = [row for row in every_row if row.split == "test"]
     if not rows:
         raise StageError(f"{data} has no test scans. Raise data_ingestion.test_fraction.")
     card = Card.read(folder / "artifacts" / "network")
     say(f"scoring {len(rows)} test scans")
-    predictions = predict_scans(mlflow.pyfunc.load_model(str(folder)), data, rows)
+    model = mlflow.pyfunc.load_model(str(folder))
+    predictions = predict_scans(model, data, rows)
     _refuse_errors(predictions)
     p = predictions[[f"p_{name}" for name in card.classes]].to_numpy(np.float64)
     index = {name: i for i, name in enumerate(card.classes)}
@@ -61,9 +76,14 @@ def evaluation(data: Path, trained: Path, output: Path, scores_path: Path) -> di
     result["phantom"] = card.phantom
     say("comparing with the full-precision network")
     result["agreement_with_keras"] = agreement(p, keras_probabilities(trained, data, rows, card))
+    result |= context_sections(
+        model, data, trained, every_row, predictions, card, protocol_repeats, stress
+    )
     with replaced_folder(output) as folder:
         predictions.to_csv(folder / "predictions.csv", index=False)
         write_plots(folder, actual, predicted, p, card.classes)
+        write_context(folder, data, every_row, result, actual, p, card.temperature)
+        write_report(folder, {"stress": None, "protocol": None} | result)
     _write_whole(scores_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return result
 
@@ -152,6 +172,18 @@ def headline(scores_path: Path) -> str:
             )
     if result["roc_auc"] is not None:
         lines.append(f"ROC AUC           {result['roc_auc']:.3f}")
+    if "protocol" in result and result["protocol"]["protocols"]["grouped"]["model"]:
+        grouped = result["protocol"]["protocols"]["grouped"]["model"]["balanced_accuracy"]
+        lines.append(
+            f"grouped CV        {grouped['mean']:.3f}  (balanced accuracy, +/- "
+            f"{grouped['spread']:.3f} over the shuffles)"
+        )
+    if "stress" in result:
+        worst = result["stress"]["worst"]
+        lines.append(
+            f"worst stress row  {worst['balanced_accuracy']:.3f}  (balanced accuracy, "
+            f"{worst['row']})"
+        )
     if result["phantom"]:
         lines.append("Synthetic phantoms: these scores say that the pipeline works, nothing more.")
     lines.append("Research software, not a medical device.")
@@ -165,6 +197,13 @@ def headline(scores_path: Path) -> str:
 @click.option("--scores", "scores_path", type=click.Path(path_type=Path), default="scores.json")
 @click.option("--register", type=bool, default=False, help="Make a version in the registry.")
 @click.option("--registered-model-name", default="chest-ct")
+@click.option(
+    "--protocol-repeats",
+    type=click.IntRange(0),
+    default=10,
+    help="Shuffles of the cross-validated protocols; 0 leaves them out.",
+)
+@click.option("--stress", type=bool, default=True, help="Score changed test scans too.")
 @one_sentence_errors
 def main(
     data: Path,
@@ -173,10 +212,21 @@ def main(
     scores_path: Path,
     register: bool,
     registered_model_name: str,
+    protocol_repeats: int,
+    stress: bool,
 ) -> None:
     with stage_run("evaluation"):
-        mlflow.log_params({"register": register, "registered_model_name": registered_model_name})
-        result = evaluation(data, trained, output, scores_path)
+        mlflow.log_params(
+            {
+                "register": register,
+                "registered_model_name": registered_model_name,
+                "protocol_repeats": protocol_repeats,
+                "stress": stress,
+            }
+        )
+        result = evaluation(
+            data, trained, output, scores_path, protocol_repeats=protocol_repeats, stress=stress
+        )
         mlflow.log_metrics(flat_metrics(result))
         mlflow.set_tag("phantom", result["phantom"])
         mlflow.log_artifact(str(scores_path))

@@ -24,7 +24,7 @@ class HeadSettings:
     l2: float  # times the sum of squared kernel entries, added to the loss
     dropout: float  # fraction of the features, 0 to below 1
     balanced_classes: bool  # weigh each class by 1 / its share of the scans
-    patience: int  # epochs without a better validation loss before training stops
+    patience: int  # epochs without a better validation loss before training stops; 0: never
 
 
 def fit_head(
@@ -59,7 +59,7 @@ def fit_head(
     head.set_weights(start.get_weights())
     head.get_layer("logits").kernel.regularizer = keras.regularizers.L2(settings.l2)
     features, labels = train
-    mean, deviation = _mean_and_deviation(features)
+    mean, deviation = mean_and_deviation(features)
     network = keras.Sequential(
         [keras.Input(features.shape[1:]), keras.layers.Dropout(settings.dropout), head]
     )
@@ -73,7 +73,7 @@ def fit_head(
         metrics=["accuracy"],
     )
     callbacks = []
-    if validation is not None:
+    if validation is not None and settings.patience:
         # The last weights stay: of a convex loss they are the best fit, while the validation
         # loss of a few scans is least somewhere on the way (temperature scaling mends that).
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=settings.patience))
@@ -92,7 +92,8 @@ def fit_head(
         {"epoch": epoch} | {name: float(values[epoch]) for name, values in fitted.history.items()}
         for epoch in range(len(fitted.epoch))
     ]
-    return _folded(head, mean, deviation), history
+    kernel, bias = (np.asarray(tensor) for tensor in head.get_weights())
+    return folded_head(kernel, bias, mean, deviation), history
 
 
 def class_weights(labels: NDArray[np.int64]) -> dict[int, float]:
@@ -122,15 +123,28 @@ def _batches(
     )
 
 
-def _mean_and_deviation(
+def mean_and_deviation(
     features: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Measure what features (n, features) are standardised with, (features,) each."""
     deviation = features.std(axis=0)
     # A channel that hardly ever fires must not be blown up when it does.
     return features.mean(axis=0), np.maximum(deviation, DEVIATION_FLOOR * deviation.max())
 
 
-def _folded(head: Any, mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> Head:
-    kernel, bias = (np.asarray(tensor, dtype=np.float64) for tensor in head.get_weights())
-    scaled = kernel / deviation[:, np.newaxis]
+def folded_head(
+    kernel: NDArray[np.floating[Any]],
+    bias: NDArray[np.floating[Any]],
+    mean: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+) -> Head:
+    """Fold the standardisation of the features into a head that was trained on standardised ones.
+
+    Args:
+        kernel: (features, classes).
+        bias: (classes,).
+        mean: of the features that it was trained on, (features,).
+        deviation: likewise.
+    """
+    scaled = kernel.astype(np.float64) / deviation[:, np.newaxis]
     return Head(scaled.astype(np.float32), (bias - mean @ scaled).astype(np.float32))

@@ -23,6 +23,7 @@ from PIL import Image
 
 from model.artefact import NETWORK, Card, Head
 from model.network import export, with_head
+from model.out_of_domain import OutOfDomain
 from model.packaging import save_pyfunc
 from scans.manifest import ManifestRow, read_manifest, read_summary
 from scans.phantom import make_phantom
@@ -34,7 +35,9 @@ from steps.features import FEATURES, FeatureSet, scan_features, write_features
 from steps.fine_tuning import FineTuning, fine_tune
 from steps.folders import replaced_folder
 from steps.head import HeadSettings, fit_head
+from steps.limits import doubts_report, fit_limits
 from steps.prepare_base_model import calibration_scans
+from steps.scrutiny import write_training_record
 from steps.tracking import say, stage_run
 
 HISTORY = "history.csv"
@@ -59,6 +62,8 @@ def training(
     head_settings: HeadSettings,
     augmentation: Augmentation,
     fine_tuning: FineTuning,
+    sensitivity: float,
+    flagged_share: float,
     seed: int,
 ) -> Trained:
     """Train the head, or the last blocks and the head, and save the model.
@@ -67,10 +72,13 @@ def training(
         data: what data_ingestion wrote.
         prepared: what prepare_base_model wrote.
         output: receives model/ (the pyfunc), model.keras (the same network in full precision,
-            pixels to probabilities), history.csv and features.npz. Appears only when whole.
+            pixels to probabilities), history.csv, features.npz and training.json (how it was
+            trained). Appears only when whole.
         head_settings: of the head's training.
         augmentation: the views of every scan.
         fine_tuning: of the last blocks.
+        sensitivity: that the stored threshold is to reach, 0-1.
+        flagged_share: of chest CT that may be called out of domain at most, 0-1.
         seed: of views, batches and dropout. One seed gives one model.
 
     Raises:
@@ -96,14 +104,29 @@ def training(
         head, history = fit_head(
             keras_head, train, validation if len(validation[1]) else None, head_settings, seed
         )
+        say("calibrating on held-out groups")
+        calibration, doubts = fit_limits(
+            features, rows, base.classes, head_settings, sensitivity, flagged_share, seed
+        )
         card = Card(
             classes=base.classes,
             preprocessing=base.preprocessing,
             precision=base.precision,
             data_digest=summary["data_digest"],
             phantom=summary["phantom"],
+            temperature=calibration.temperature,
+            threshold=calibration.threshold,
         )
-        _save(folder, network, base, head, card, with_head(keras_base, head))
+        _save(folder, network, base, head, doubts, card, with_head(keras_base, head))
+        write_training_record(
+            folder,
+            head=head_settings,
+            augmentation=augmentation,
+            seed=seed,
+            fine_tuned_blocks=fine_tuning.blocks,
+            calibration=calibration.report,
+            out_of_domain=doubts_report(doubts, flagged_share),
+        )
         _write_history(history, folder)
     counts = {s: sum(row.split == s for row in rows) for s in ("train", "validation")}
     return Trained(history, card, counts)
@@ -151,13 +174,22 @@ def _labelled(
     return vectors.reshape(-1, vectors.shape[-1]), labels.repeat(vectors.shape[1])
 
 
-def _save(folder: Path, network: Path, base: Base, head: Head, card: Card, whole: Any) -> None:
+def _save(
+    folder: Path,
+    network: Path,
+    base: Base,
+    head: Head,
+    doubts: OutOfDomain,
+    card: Card,
+    whole: Any,
+) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         carried = Path(scratch) / "network"
         carried.mkdir()
         for source in (base.network, base.network.with_suffix(".bin")):
             shutil.copyfile(source, carried / Path(NETWORK).with_suffix(source.suffix))
         head.write(carried)
+        doubts.write(carried)
         card.write(carried)
         say("saving the pyfunc and trying it on its input example")
         save_pyfunc(folder / "model", carried, card, example_scan())
@@ -192,7 +224,7 @@ def _write_history(history: list[dict[str, float]], folder: Path) -> None:
 @click.option("--l2", type=click.FloatRange(0), default=0.1, help="On the kernel.")
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
 @click.option("--balanced-classes", type=bool, default=True)
-@click.option("--patience", type=click.IntRange(1), default=100)
+@click.option("--patience", type=click.IntRange(0), default=0, help="0: never stops early.")
 @click.option("--views", type=click.IntRange(0), default=1, help="Augmented views of each scan.")
 @click.option("--flip", type=bool, default=False, help="Mirror left and right.")
 @click.option("--rotation-deg", type=click.FloatRange(0, 180), default=0.0)
@@ -204,6 +236,18 @@ def _write_history(history: list[dict[str, float]], folder: Path) -> None:
 @click.option("--fine-tune-blocks", type=click.IntRange(0, 5), default=0)
 @click.option("--fine-tune-epochs", type=click.IntRange(1), default=5)
 @click.option("--fine-tune-learning-rate", type=click.FloatRange(0, min_open=True), default=1e-5)
+@click.option(
+    "--sensitivity",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.95,
+    help="That the stored threshold is to reach.",
+)
+@click.option(
+    "--flagged-share",
+    type=click.FloatRange(0, 1),
+    default=0.02,
+    help="Of chest CT that may be called out of domain.",
+)
 @click.option("--seed", type=int, default=0)
 @one_sentence_errors
 def main(data: Path, prepared: Path, output: Path, **options: Any) -> None:
@@ -220,6 +264,8 @@ def main(data: Path, prepared: Path, output: Path, **options: Any) -> None:
                 options["fine_tune_epochs"],
                 options["fine_tune_learning_rate"],
             ),
+            sensitivity=options["sensitivity"],
+            flagged_share=options["flagged_share"],
             seed=options["seed"],
         )
         training_log.log_outputs(result.history, output)

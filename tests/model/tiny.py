@@ -83,6 +83,8 @@ def run_tiny_pipeline(folder: Path, precision: str = "int8", seed: int = 0) -> T
         head_settings=HEAD,
         augmentation=AUGMENTATION,
         fine_tuning=NO_FINE_TUNING,
+        sensitivity=0.95,
+        flagged_share=0.02,
         seed=seed,
     )
     return tiny

@@ -1,0 +1,86 @@
+"""Show where in a scan the evidence for its label lies: class-activation maps.
+
+The head is linear in the averaged root of the last feature map, so the map of a class (Zhou et al.
+2016, "Learning Deep Features for Discriminative Localization", eq. 2) is the same sum before the
+average: exact, and free of a second pass through the network.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.artefact import Head
+
+HEATMAP_SIDE_PX = 224
+COLOUR = (255, 96, 0)  # orange: stands out on grey, and is no class's colour
+
+
+def evidence_maps(
+    maps: NDArray[np.float32], head: Head, chosen: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Compute how much each place of a scan speaks for the chosen class.
+
+    Args:
+        maps: feature maps (n, height, width, channels), never negative.
+        head: of the model that made them.
+        chosen: class indices (n,).
+
+    Returns:
+        (n, height, width). The mean over a map is the logit of the chosen class less the mean
+        logit of the other classes.
+    """
+    classes = head.bias.size
+    contrast = (np.eye(classes) * classes - 1) / max(classes - 1, 1)  # own less mean of others
+    kernel = head.kernel.astype(np.float64) @ contrast[:, chosen]
+    bias = head.bias.astype(np.float64) @ contrast[:, chosen]
+    result: NDArray[np.float64] = (
+        np.einsum("nhwc,cn->nhw", np.sqrt(maps), kernel) + bias[:, np.newaxis, np.newaxis]
+    )
+    return result
+
+
+def heatmap_png(evidence: NDArray[np.float64], crop_fraction: float) -> str:
+    """Draw an evidence map as a picture to lay over the scan.
+
+    Args:
+        evidence: (height, width), see `evidence_maps`.
+        crop_fraction: what preprocessing cut off each side, 0 to below 0.5.
+
+    Returns:
+        Base64 text of an RGBA PNG that covers the whole scan once it is stretched to the scan's
+        size: one colour, opaque where the evidence is strongest, clear where there is none, where
+        it speaks against the label, and outside of what the network saw.
+    """
+    picture = np.zeros((HEATMAP_SIDE_PX, HEATMAP_SIDE_PX, 4), dtype=np.uint8)
+    picture[..., :3] = COLOUR
+    picture[..., 3] = (whole_scan(evidence, crop_fraction) * 255).round().astype(np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(picture).save(png, "PNG", optimize=True)
+    return base64.b64encode(png.getvalue()).decode("ascii")
+
+
+def whole_scan(evidence: NDArray[np.float64], crop_fraction: float) -> NDArray[np.float64]:
+    """Spread an evidence map over the whole scan.
+
+    Args:
+        evidence: (height, width).
+        crop_fraction: what preprocessing cut off each side.
+
+    Returns:
+        (HEATMAP_SIDE_PX, HEATMAP_SIDE_PX), 0-1: evidence for the label as a share of the
+        strongest; 0 where there is none, or it speaks against the label, or nothing was seen.
+    """
+    margin = round(crop_fraction * HEATMAP_SIDE_PX)
+    side = HEATMAP_SIDE_PX - 2 * margin
+    smooth = Image.fromarray(evidence.astype(np.float32)).resize(
+        (side, side), Image.Resampling.BICUBIC
+    )
+    positive = np.asarray(smooth, dtype=np.float64).clip(min=0)
+    result = np.zeros((HEATMAP_SIDE_PX, HEATMAP_SIDE_PX))
+    result[margin : margin + side, margin : margin + side] = positive / max(positive.max(), 1e-12)
+    return result

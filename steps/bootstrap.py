@@ -1,0 +1,45 @@
+"""Intervals that know that near-duplicates are one observation: bootstrap over groups."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 1000
+
+
+def group_weights(groups: NDArray[np.str_] | NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Draw groups with replacement, all scans of a group together.
+
+    Cluster bootstrap (Field & Welsh 2007, "Bootstrapping clustered data").
+
+    Args:
+        groups: of each scan (n,).
+        seed: of the draws.
+
+    Returns:
+        (DRAWS, n): how often each scan occurs in each draw.
+    """
+    names, member_of = np.unique(groups, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
+    weights: NDArray[np.float64] = counts[:, member_of].astype(np.float64)
+    return weights
+
+
+def weighted_share(
+    weights: NDArray[np.float64], right: NDArray[np.float64] | NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the share of what is right in each draw, (draws,); NaN where a draw has no scan."""
+    with np.errstate(invalid="ignore"):
+        result: NDArray[np.float64] = (weights @ right.astype(np.float64)) / weights.sum(axis=1)
+    return result
+
+
+def interval(draws: NDArray[np.float64]) -> list[float] | None:
+    """Return the 95 % percentile interval of draws; None when too few of them are numbers."""
+    known = draws[np.isfinite(draws)]
+    if len(known) < len(draws) / 2:
+        return None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return [float(low), float(high)]

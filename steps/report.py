@@ -1,0 +1,48 @@
+"""The evaluation as one self-contained HTML page, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+PICTURES = ("confusion_matrix", "roc", "reliability", "near_duplicates")
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def write_report(folder: Path, scores: Mapping[str, Any]) -> None:
+    """Write report.html beside the pictures of an evaluation, which it carries inside.
+
+    Args:
+        folder: holds the PICTURES that there are.
+        scores: contents of scores.json.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"share": _share, "between": _between}
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    pictures = {
+        name: _data_uri(folder / f"{name}.png")
+        for name in PICTURES
+        if (folder / f"{name}.png").is_file()
+    }
+    text = template.render(scores=scores, pictures=pictures)
+    (folder / "report.html").write_text(text, encoding="utf-8")
+
+
+def _share(value: float | None) -> str:
+    """Write a share of 1 to three decimals, a missing one as a dash."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    """Write a 95 % interval in brackets, nothing for a missing one."""
+    return "" if not interval else f"({interval[0]:.3f}–{interval[1]:.3f})"
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,0 +1,51 @@
+"""Evidence maps add up to the logits, and their pictures lie where the evidence is."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.artefact import Head
+from model.explain import HEATMAP_SIDE_PX, evidence_maps, heatmap_png, whole_scan
+from model.features import feature_vectors
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_evidence_averages_to_the_lead_of_the_label(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.gamma(1, 1, (3, 7, 7, 16)).astype(np.float32)
+    head = Head(
+        rng.normal(size=(16, classes)).astype(np.float32),
+        rng.normal(size=classes).astype(np.float32),
+    )
+    logits = head.logits(feature_vectors(maps))
+    chosen = np.array([0, 1, 1])
+    for evidence, row, label in zip(evidence_maps(maps, head, chosen), logits, chosen, strict=True):
+        lead = row[label] - np.delete(row, label).mean()
+        assert evidence.mean() == pytest.approx(lead, abs=1e-4)
+
+
+def test_heatmap_is_opaque_only_where_evidence_is() -> None:
+    evidence = np.full((7, 7), -1.0)
+    evidence[1, 5] = 3.0
+    png = base64.b64decode(heatmap_png(evidence, 0.1), validate=True)
+    picture = Image.open(io.BytesIO(png))
+    assert (picture.format, picture.mode) == ("PNG", "RGBA")
+    opacity = np.asarray(picture)[..., 3]
+    y, x = np.unravel_index(opacity.argmax(), opacity.shape)
+    seen = 0.8 * HEATMAP_SIDE_PX
+    assert (x, y) == pytest.approx(
+        ((0.1 * HEATMAP_SIDE_PX) + seen * 5.5 / 7, (0.1 * HEATMAP_SIDE_PX) + seen * 1.5 / 7), abs=2
+    )
+    assert opacity.max() == 255
+    margin = int(0.1 * HEATMAP_SIDE_PX) - 1
+    assert not opacity[:margin].any() and not opacity[:, -margin:].any()
+    assert not opacity[HEATMAP_SIDE_PX // 2 :].any()
+
+
+def test_no_evidence_gives_a_clear_picture() -> None:
+    assert whole_scan(np.full((7, 7), -0.5), 0.0).max() == 0

@@ -1,0 +1,57 @@
+"""Cross-validated heads: at the optimum, blind to their own groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from steps.cross_validation import grouped_folds, held_out_logits, solve_head
+
+
+def scans(n: int, seed: int, gap: float = 2.0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return features (n, 2, 6) of a scan and a view, and labels of two unequal classes."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(n) % 4 == 0).astype(np.int64)
+    centre = rng.normal(3, 2, (n, 1, 6)) + gap * labels[:, np.newaxis, np.newaxis]
+    return (centre + rng.normal(0, 0.1, (n, 2, 6))).astype(np.float32), labels
+
+
+def test_solves_the_loss_that_keras_trains_on() -> None:
+    vectors, labels = scans(120, 0)
+    x = vectors[:, 0]
+    head = solve_head(x, labels, 2, l2=0.1, balanced=True)
+    best = LogisticRegression(C=1 / (0.1 * len(x)), class_weight="balanced", tol=1e-8)
+    standard = (x - x.mean(axis=0)) / x.std(axis=0)
+    expected = best.fit(standard, labels).decision_function(standard)
+    logits = head.logits(x)
+    assert logits[:, 1] - logits[:, 0] == pytest.approx(expected, abs=0.01)
+
+
+def test_folds_keep_groups_whole_and_cover_every_scan() -> None:
+    _, labels = scans(60, 0)
+    groups = (np.arange(60) // 3).astype(str)
+    held_out_once = np.zeros(60, dtype=int)
+    for train, held_out in grouped_folds(labels, groups, seed=1):
+        assert not set(groups[train]) & set(groups[held_out])
+        held_out_once[held_out] += 1
+    assert (held_out_once == 1).all()
+
+
+def test_a_scan_is_scored_by_a_head_that_did_not_see_its_group() -> None:
+    """With noise for features, copies in the same fold leak nothing: chance is all there is."""
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(rng.normal(size=(60, 1, 40)).astype(np.float32), 2, axis=0)
+    labels = np.repeat(rng.integers(0, 2, 60), 2)
+    options = {"l2": 1e-3, "balanced": True, "seed": 0}
+    whole = held_out_logits(vectors, labels, np.repeat(np.arange(60), 2), 2, **options)
+    torn = held_out_logits(vectors, labels, np.arange(120), 2, **options)
+    assert (whole.argmax(axis=1) == labels).mean() < 0.7
+    assert (torn.argmax(axis=1) == labels).mean() > 0.85
+
+
+def test_too_few_groups_leave_scans_unscored() -> None:
+    vectors, labels = scans(20, 0)
+    logits = held_out_logits(vectors, labels, labels.astype(str), 2, l2=0.1, balanced=True, seed=0)
+    assert np.isnan(logits).all()

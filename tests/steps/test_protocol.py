@@ -1,0 +1,93 @@
+"""Protocols: the flattering ones flatter, the grouped one does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from steps.baselines import BASELINES
+from steps.bootstrap import DRAWS, group_weights, interval, weighted_share
+from steps.protocol import HeadLoss, KeptScans, grouped_score, protocols, summary
+
+LOSS = HeadLoss(l2=1e-3, balanced=True)
+
+
+@pytest.fixture(scope="module")
+def noise() -> KeptScans:
+    """Patients whose features say nothing of their class, each with two like slices."""
+    rng = np.random.default_rng(0)
+    patients, features = 40, 60
+    centre = np.repeat(rng.normal(size=(patients, 1, features)), 2, axis=0)
+    vectors = (centre + rng.normal(0, 0.05, (2 * patients, 2, features))).astype(np.float32)
+    labels = np.repeat(np.arange(patients) % 2, 2)
+    return KeptScans(
+        vectors=vectors,
+        labels=labels,
+        groups=np.repeat(np.arange(patients), 2).astype(str),
+        copies=np.tile([1, 2], patients),
+        measured={name: rng.normal(size=(2 * patients, 2)) for name in BASELINES},
+        classes=("adenocarcinoma", "normal"),
+    )
+
+
+@pytest.fixture(scope="module")
+def sections(noise: KeptScans) -> dict:
+    return protocols(noise, LOSS, repeats=2, seed=0)
+
+
+def test_only_the_grouped_protocol_sees_through_noise(sections: dict) -> None:
+    score = {name: s["model"]["balanced_accuracy"]["mean"] for name, s in sections.items()}
+    assert score["grouped"] < 0.7
+    assert min(score["tutorial"], score["random_files"], score["distinct_images"]) > 0.85
+
+
+def test_protocols_count_files_images_and_groups(sections: dict) -> None:
+    assert {name: s["scans"] for name, s in sections.items()} == {
+        "tutorial": 120, "random_files": 120, "distinct_images": 80, "grouped": 80,
+    }  # fmt: skip
+    assert sections["grouped"]["groups"] == 40
+    for section in sections.values():
+        assert set(section["baselines"]) == set(BASELINES)
+        for measure in ("accuracy", "balanced_accuracy", "sensitivity", "specificity"):
+            row = section["model"][measure]
+            low, high = row["ci95"]
+            assert 0 <= low <= high <= 1
+            assert row["spread"] >= 0
+
+
+def test_majority_is_half_right_on_balance(sections: dict) -> None:
+    majority = sections["grouped"]["baselines"]["majority"]
+    assert majority["balanced_accuracy"]["mean"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_joining_all_but_a_few_groups_is_counted(noise: KeptScans) -> None:
+    row = grouped_score(noise, np.repeat(np.arange(20), 4), LOSS, repeats=1, seed=0)
+    assert (row["groups"], row["largest_group"]) == (20, 4)
+
+
+def test_summary_of_known_answers(noise: KeptScans) -> None:
+    called = np.stack([noise.labels, noise.labels])
+    called[1, noise.labels == 1] = 0
+    measures = summary(noise, called, None, seed=0)
+    assert measures["specificity"]["mean"] == pytest.approx(0.5)
+    assert measures["specificity"]["spread"] == pytest.approx(0.5)
+    assert measures["sensitivity"] == {"mean": 1.0, "spread": 0.0, "ci95": [1.0, 1.0]}
+    assert measures["balanced_accuracy"]["ci95"] == pytest.approx([0.75, 0.75])
+
+
+def test_bootstrap_draws_whole_groups() -> None:
+    groups = np.array(["a", "a", "b", "c", "c", "c"])
+    weights = group_weights(groups, seed=0)
+    assert weights.shape == (DRAWS, 6)
+    assert (weights[:, 0] == weights[:, 1]).all() and (weights[:, 3] == weights[:, 5]).all()
+    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
+
+
+def test_interval_is_wider_when_scans_come_in_groups() -> None:
+    right = np.repeat([1.0, 0.0] * 10, 5)
+    widths = []
+    for groups in (np.arange(100), np.repeat(np.arange(20), 5)):
+        low, high = interval(weighted_share(group_weights(groups, 0), right)) or (0, 0)
+        widths.append(high - low)
+    assert widths[1] > 1.5 * widths[0]
+    assert interval(np.full(10, np.nan)) is None

@@ -1,0 +1,102 @@
+"""The report says what scores.json says, and needs no other file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scans.manifest import ManifestRow
+from steps.report import write_report
+from steps.scrutiny_plots import write_contact_sheet, write_reliability, write_stress
+
+MEASURE = {"mean": 0.9412, "spread": 0.013, "ci95": [0.871, 0.982]}
+MODEL = dict.fromkeys(
+    ("accuracy", "balanced_accuracy", "roc_auc", "sensitivity", "specificity"), MEASURE
+)
+SCORED = {
+    "what": "<b>files</b>",
+    "scans": 40,
+    "model": MODEL,
+    "baselines": {"majority": {"balanced_accuracy": {"mean": 0.5}}},
+}
+BEFORE_AFTER = {k: {"ece": 0.1, "brier": 0.2, "loss": 0.3} for k in ("before", "after")}
+PROPORTION = {"value": 0.95, "ci95": [0.9, 0.99], "n": 30}
+
+
+def scores(phantom: bool = False) -> dict[str, Any]:
+    row = {
+        "balanced_accuracy": 0.8123, "accuracy": 0.9, "roc_auc": None, "same_answer": 0.9,
+        "flagged_out_of_domain": 0.0,
+    }  # fmt: skip
+    return {
+        "n": 50, "accuracy": 0.96, "accuracy_ci95": [0.9, 1.0], "balanced_accuracy": 0.9312,
+        "roc_auc": 0.99, "phantom": phantom, "sensitivity": PROPORTION, "specificity": None,
+        "calibration": {
+            "held_out_groups": {
+                "temperature": 1.3, "scans": 199, "threshold": 0.6123, "stated_sensitivity": 0.95,
+                "threshold_spread": [0.5, 0.7], "sensitivity": PROPORTION,
+                "specificity": PROPORTION, **BEFORE_AFTER,
+            },
+            "test": BEFORE_AFTER,
+        },
+        "out_of_domain": {
+            "threshold": 0.53, "references": 398, "test_scans_flagged": 0.02, "test_scans": 50,
+            "detected": 1.0, "kinds": {"text": {"detected": 1.0, "n": 8}},
+        },
+        "stress": {"rows": {"gamma 1.6": row}, "worst": {"row": "gamma 1.6", **row}},
+        "protocol": {
+            "protocols": dict.fromkeys(
+                ("tutorial", "random_files", "distinct_images", "grouped"), SCORED
+            ),
+            "fine_tuned_blocks": 0, "group_distance_bits": 40,
+            "distances": {"40": {"groups": 206, "largest_group": 14, "model": MODEL}},
+        },
+    }  # fmt: skip
+
+
+def test_report_is_one_whole_page(tmp_path: Path) -> None:
+    write_reliability(
+        tmp_path, np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), 2
+    )
+    write_report(tmp_path, scores())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for text in ("0.931", "0.941", "0.812", "0.6123", "gamma 1.6", "not a medical device", "206"):
+        assert text in page
+    assert "<b>files</b>" not in page  # escaped
+    assert "data:image/png;base64," in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "synthetic" not in page
+
+
+@pytest.mark.parametrize("left_out", ["stress", "protocol"])
+def test_report_without_what_was_switched_off(tmp_path: Path, left_out: str) -> None:
+    write_report(tmp_path, scores(phantom=True) | {left_out: None})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "synthetic" in page
+    assert ("Shortcut stress tests" in page) == (left_out != "stress")
+    assert ("Baselines" in page) == (left_out != "protocol")
+
+
+def test_tables_for_plots(tmp_path: Path) -> None:
+    write_stress(tmp_path, scores()["stress"])
+    assert (tmp_path / "stress.csv").read_text().splitlines()[1].startswith("gamma 1.6,0.8123,")
+    write_stress(tmp_path, {})
+    assert len((tmp_path / "stress.csv").read_text().splitlines()) == 1
+
+
+def test_contact_sheet_has_a_line_per_group_of_several(tmp_path: Path) -> None:
+    rows = []
+    for i, group in enumerate("aabbbc"):
+        Image.new("L", (64, 48), 40 * i).save(tmp_path / f"{i}.png")
+        rows.append(
+            ManifestRow(f"{i}.png", "normal", str(i), 1, group, "train", 64, 48, "L", "PNG")
+        )
+    write_contact_sheet(tmp_path, tmp_path, rows)
+    sheet = np.asarray(Image.open(tmp_path / "near_duplicates.png"))
+    assert sheet.shape == (2 * 112, 6 * 112)
+    assert sheet[56, [56, 168, 280, 392]].tolist() == [80, 120, 160, 255]
