@@ -6,6 +6,7 @@ Reads artifacts/data_ingestion and artifacts/training; writes scores.json and ar
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,18 @@ from numpy.typing import NDArray
 
 from model.artefact import Card
 from model.preprocessing import scan_pixels
-from scans.manifest import ManifestRow, read_manifest
+from scans.manifest import MANIFEST, ManifestRow, read_manifest
 from steps.errors import StageError, one_sentence_errors
 from steps.evaluation_plots import write_plots
 from steps.folders import replaced_folder
+from steps.headline import headline
 from steps.metrics import scores
+from steps.register import numbers
+from steps.register import register as register_version
 from steps.report import write_report
 from steps.scrutiny import context_sections
 from steps.scrutiny_plots import write_context
-from steps.tracking import say, stage_run
+from steps.tracking import git_commit, say, stage_run
 
 BATCH = 64  # scans handed to the pyfunc at a time
 
@@ -80,7 +84,8 @@ def evaluation(
         model, data, trained, every_row, predictions, card, protocol_repeats, stress
     )
     with replaced_folder(output) as folder:
-        predictions.to_csv(folder / "predictions.csv", index=False)
+        # Known by digest: file names may name patients, and this goes to the tracking server.
+        predictions.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
         write_plots(folder, actual, predicted, p, card.classes)
         write_context(folder, data, every_row, result, actual, p, card.temperature)
         write_report(folder, {"stress": None, "protocol": None} | result)
@@ -142,52 +147,9 @@ def _write_whole(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def flat_metrics(result: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return the numbers of nested scores with dotted names, for MLflow."""
-    flat: dict[str, float] = {}
-    for name, value in result.items():
-        if isinstance(value, dict):
-            flat |= flat_metrics(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            flat[f"{prefix}{name}".replace("(", "").replace(")", "")] = float(value)
-    return flat
-
-
-def headline(scores_path: Path) -> str:
-    """Return the scores that a person reads first, as lines of text."""
-    result = json.loads(scores_path.read_text(encoding="utf-8"))
-    low, high = result["accuracy_ci95"]
-    lines = [
-        f"accuracy          {result['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}, "
-        f"n = {result['n']})",
-        f"balanced accuracy {result['balanced_accuracy']:.3f}",
-        f"loss              {result['loss']:.3f}",
-    ]
-    for name in ("sensitivity", "specificity"):
-        if result[name] is not None and result[name]["n"]:
-            low, high = result[name]["ci95"]
-            lines.append(
-                f"{name:<17} {result[name]['value']:.3f}  (95 % interval {low:.3f} to {high:.3f}, "
-                f"n = {result[name]['n']})"
-            )
-    if result["roc_auc"] is not None:
-        lines.append(f"ROC AUC           {result['roc_auc']:.3f}")
-    if "protocol" in result and result["protocol"]["protocols"]["grouped"]["model"]:
-        grouped = result["protocol"]["protocols"]["grouped"]["model"]["balanced_accuracy"]
-        lines.append(
-            f"grouped CV        {grouped['mean']:.3f}  (balanced accuracy, +/- "
-            f"{grouped['spread']:.3f} over the shuffles)"
-        )
-    if "stress" in result:
-        worst = result["stress"]["worst"]
-        lines.append(
-            f"worst stress row  {worst['balanced_accuracy']:.3f}  (balanced accuracy, "
-            f"{worst['row']})"
-        )
-    if result["phantom"]:
-        lines.append("Synthetic phantoms: these scores say that the pipeline works, nothing more.")
-    lines.append("Research software, not a medical device.")
-    return "\n".join(lines)
+def metric_name(path: str) -> str:
+    """Return a name that MLflow takes for a metric: other characters become underscores."""
+    return re.sub(r"[^\w./: -]", "_", path)
 
 
 @click.command(help=__doc__)
@@ -227,10 +189,20 @@ def main(
         result = evaluation(
             data, trained, output, scores_path, protocol_repeats=protocol_repeats, stress=stress
         )
-        mlflow.log_metrics(flat_metrics(result))
+        mlflow.log_metrics({metric_name(path): value for path, value in numbers(result)})
         mlflow.set_tag("phantom", result["phantom"])
         mlflow.log_artifact(str(scores_path))
         mlflow.log_artifacts(str(output), "evaluation")
+        if register:
+            version = register_version(
+                trained / "model",
+                name=registered_model_name,
+                scores=result,
+                manifest=data / MANIFEST,
+                git_commit=git_commit(),
+                dvc_lock=Path("dvc.lock"),
+            )
+            click.echo(f"registered model  {registered_model_name} version {version}")
     click.echo(headline(scores_path))
 
 

@@ -23,6 +23,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from steps.errors import StageError, one_sentence_errors
+from steps.headline import headline
 from steps.tracking import PARENT_RUN_VARIABLE, say, stage_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,6 +123,7 @@ def run_pipeline(parent: mlflow.ActiveRun, root: Path = ROOT) -> list[str]:
         StageError: a stage failed; it has said why on standard error.
     """
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"}
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow tells of its build
     environment |= {
         PARENT_RUN_VARIABLE: parent.info.run_id,
         "MLFLOW_EXPERIMENT_ID": parent.info.experiment_id,
@@ -183,8 +185,6 @@ def main(parameters: tuple[str, ...]) -> None:
 
 
 def _report(parent: mlflow.ActiveRun) -> None:
-    from steps.evaluation import headline
-
     click.echo(headline(Path("scores.json")))
     say(f"MLflow run {parent.info.run_id}; model in artifacts/training/model. Serve it with")
     say("  mlflow models serve -m artifacts/training/model --env-manager local")

@@ -49,7 +49,7 @@ def register(
         scores: of the evaluation; each number in it becomes a tag `score.<path>`.
         manifest: data_ingestion's manifest.csv, which says what each split held.
         git_commit: of the code.
-        dvc_lock: dvc.lock of the pipeline; its SHA-256 becomes a tag.
+        dvc_lock: dvc.lock of the pipeline; its `lock_digest` becomes a tag.
 
     Returns:
         The version's number.
@@ -80,9 +80,7 @@ def register(
         "data_digest": metadata.get("data_digest", "unknown"),
         "phantom": json.dumps(metadata.get("phantom")),  # true, false, or null for unknown
         "git_commit": git_commit or "unknown",
-        "dvc_lock_digest": hashlib.sha256(dvc_lock.read_bytes()).hexdigest()
-        if dvc_lock and dvc_lock.is_file()
-        else "unknown",
+        "dvc_lock_digest": lock_digest(dvc_lock) if dvc_lock else "unknown",
         "source_run": run.info.run_id,
     }
     tags |= {f"score.{path}": f"{value:.6g}" for path, value in numbers(scores)}
@@ -120,6 +118,18 @@ def content_digest(model_folder: Path) -> str:
         relative = path.relative_to(model_folder).as_posix()
         whole.update(f"{relative}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return whole.hexdigest()
+
+
+def lock_digest(dvc_lock: Path) -> str:
+    """Return the SHA-256 over dvc.lock's stages up to training; `unknown` without such a file.
+
+    The evaluation's own entry is left out: DVC writes it after the evaluation has registered.
+    """
+    if not dvc_lock.is_file():
+        return "unknown"
+    stages = (yaml.safe_load(dvc_lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+    kept = {name: entry for name, entry in stages.items() if name != "evaluation"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def numbers(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import mlflow
 import requests
+from mlflow.utils.credentials import read_mlflow_creds
 
 from steps.errors import StageError
 
@@ -59,8 +60,8 @@ def check_tracking_server() -> None:
     uri = mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):
         return
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    auth = (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
+    credentials = read_mlflow_creds()  # the variables, or ~/.mlflow/credentials
+    auth = (credentials.username, credentials.password or "") if credentials.username else None
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token and not auth else {}
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from pathlib import Path
 
@@ -11,7 +10,13 @@ import mlflow
 import pytest
 import yaml
 
-from steps.register import MANIFEST_ARTIFACT, SCORES_ARTIFACT, content_digest, register
+from steps.register import (
+    MANIFEST_ARTIFACT,
+    SCORES_ARTIFACT,
+    content_digest,
+    lock_digest,
+    register,
+)
 from steps.registry import Registry
 from steps.registry_errors import RegistryError
 from tests.steps.promotion_models import variant
@@ -34,13 +39,13 @@ def test_a_version_carries_what_it_was_made_from(
     local_registry: str, textures: Path, scans: Path, tmp_path: Path
 ) -> None:
     lock = tmp_path / "dvc.lock"
-    lock.write_text("schema: '2.0'\n")
+    lock.write_text("schema: '2.0'\nstages:\n  training: {cmd: a}\n")
     number = registered(textures, scans, "whole", git_commit="abc", dvc_lock=lock)
     version = Registry("whole").read().versions[number]
     assert version.tags == {
         "content_digest": content_digest(textures),
         "data_digest": "d1",
-        "dvc_lock_digest": hashlib.sha256(lock.read_bytes()).hexdigest(),
+        "dvc_lock_digest": lock_digest(lock),
         "git_commit": "abc",
         "phantom": "false",
         "score.accuracy": "0.9",
@@ -99,3 +104,14 @@ def test_what_lacks_an_input_example_is_refused(
         registered(bare, scans, "bare")
     with pytest.raises(RegistryError, match="active MLflow run"):
         register(textures, name="bare", scores={}, manifest=scans / "manifest.csv")
+
+
+def test_the_lock_is_known_by_what_made_the_model(tmp_path: Path) -> None:
+    lock = tmp_path / "dvc.lock"
+    assert lock_digest(lock) == "unknown"
+    lock.write_text("stages:\n  training: {cmd: a}\n")
+    before = lock_digest(lock)
+    lock.write_text("stages:\n  training: {cmd: a}\n  evaluation: {cmd: b}\n")
+    assert lock_digest(lock) == before
+    lock.write_text("stages:\n  training: {cmd: c}\n")
+    assert lock_digest(lock) != before

@@ -1,0 +1,43 @@
+"""The scores that a person reads first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def headline(scores_path: Path) -> str:
+    """Return the scores that a person reads first, as lines of text."""
+    result = json.loads(scores_path.read_text(encoding="utf-8"))
+    low, high = result["accuracy_ci95"]
+    lines = [
+        f"accuracy          {result['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}, "
+        f"n = {result['n']})",
+        f"balanced accuracy {result['balanced_accuracy']:.3f}",
+        f"loss              {result['loss']:.3f}",
+    ]
+    for name in ("sensitivity", "specificity"):
+        if result[name] is not None and result[name]["n"]:
+            low, high = result[name]["ci95"]
+            lines.append(
+                f"{name:<17} {result[name]['value']:.3f}  (95 % interval {low:.3f} to {high:.3f}, "
+                f"n = {result[name]['n']})"
+            )
+    if result["roc_auc"] is not None:
+        lines.append(f"ROC AUC           {result['roc_auc']:.3f}")
+    if "protocol" in result and result["protocol"]["protocols"]["grouped"]["model"]:
+        grouped = result["protocol"]["protocols"]["grouped"]["model"]["balanced_accuracy"]
+        lines.append(
+            f"grouped CV        {grouped['mean']:.3f}  (balanced accuracy, +/- "
+            f"{grouped['spread']:.3f} over the shuffles)"
+        )
+    if "stress" in result:
+        worst = result["stress"]["worst"]
+        lines.append(
+            f"worst stress row  {worst['balanced_accuracy']:.3f}  (balanced accuracy, "
+            f"{worst['row']})"
+        )
+    if result["phantom"]:
+        lines.append("Synthetic phantoms: these scores say that the pipeline works, nothing more.")
+    lines.append("Research software, not a medical device.")
+    return "\n".join(lines)
