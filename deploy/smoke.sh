@@ -50,7 +50,9 @@ folder=$(mktemp -d)
 cleanup() {
     local status=$?
     if [ "$status" -ne 0 ]; then "$tool" logs --tail 30 "$name" >&2 2>/dev/null || true; fi
-    "$tool" rm -f "$name" "$name-mlflow" >/dev/null 2>&1 || true
+    # One by one: podman removes none where one of them is missing.
+    "$tool" rm -f "$name" >/dev/null 2>&1 || true
+    "$tool" rm -f "$name-mlflow" >/dev/null 2>&1 || true
     if [ -n "$mlflow_image" ]; then "$tool" rmi -f "$mlflow_image" >/dev/null 2>&1 || true; fi
     rm -rf "$folder"
 }

@@ -98,6 +98,7 @@ def test_the_image_keeps_its_promises(engine: Engine, checkout: Path, image: str
     print(said)
     assert said.count("ok: ") == 10
     assert f"{image} takes " in said
+    assert "chest-ct-smoke" not in engine("ps", "-a", "--format", "{{.Names}}")
 
 
 @pytest.mark.skipif(
