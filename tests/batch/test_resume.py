@@ -267,7 +267,11 @@ def test_open_store_chooses_by_location(tmp_path: Path) -> None:
     assert isinstance(open_store(Location.parse(str(tmp_path)), Access()), FolderStore)
 
 
-def test_everything_written_to_s3_is_encrypted_with_the_key_given() -> None:
+def test_everything_written_to_s3_is_encrypted_with_the_key_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "us-east-1")
     client = make_client(Access(endpoint_url="http://127.0.0.1:1"))
     put = {
         "Bucket": "b", "Key": "out/part", "Body": b"rows", "IfNoneMatch": "*",
