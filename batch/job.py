@@ -19,7 +19,7 @@ from batch.faults import CannotRunError
 from batch.fetch import open_reader
 from batch.index import version_of
 from batch.inventory import inventory_pages
-from batch.locations import Access, Location, Store, make_client, open_store
+from batch.locations import Access, Location, make_client
 from batch.lock import Lock
 from batch.objects import Pages, ScanObject, count, list_objects, select
 from batch.output import JOURNAL, Output
@@ -36,8 +36,10 @@ from batch.parts import schema_of
 from batch.pipeline import Pace, Stamp, Tally, score_all
 from batch.progress import Progress, say
 from batch.pyfunc import PinnedModel, Scorer, pinned_model
+from batch.report import parameters, summarise
 from batch.sink import SegmentSink
-from batch.summary import NOTICE, Counts, count_rows, versions, write_results
+from batch.stores import Store, open_store
+from batch.summary import Counts, count_rows, write_results
 from batch.tracking import TrackedRun
 
 
@@ -129,7 +131,7 @@ def run_job(job: Job, stop: threading.Event) -> dict[str, Any]:
         columns = scorer.columns
         if owner:
             columns = require_same_model(store, owner, model.family, columns)
-        run = TrackedRun(_parameters(job), model) if job.tracking else None
+        run = TrackedRun(parameters(job), model) if job.tracking else None
         counts, summary = None, None
         try:
             output = _open_output(job, store, owner, model, columns)
@@ -139,7 +141,7 @@ def run_job(job: Job, stop: threading.Event) -> dict[str, Any]:
             _score(prepared)
             lock.check()
             counts, removed = _finish(prepared)
-            summary = _summary(prepared, counts, removed, started, run.run_id if run else None)
+            summary = summarise(prepared, counts, removed, started, run.run_id if run else None)
             write_results(store, summary, counts)
         finally:
             if run:
@@ -281,63 +283,3 @@ def _finish(prepared: Prepared) -> tuple[Counts, dict[str, int]]:
         )
     output.sweep()
     return counts, {"rows_removed": unseen - beyond_limit, "rows_beyond_limit": beyond_limit}
-
-
-def _summary(
-    prepared: Prepared,
-    counts: Counts,
-    kept: dict[str, int],
-    started: float,
-    run_id: str | None,
-) -> dict[str, Any]:
-    job, tally = prepared.job, prepared.tally
-    errors = sum(counts.errors.values())
-    new_rows = tally.rows_scored + tally.rows_failed
-    seconds = max(time.monotonic() - tally.started, 1e-9)
-    summary = {
-        "notice": NOTICE,
-        "input": job.input.uri,
-        "output": job.output.uri,
-        "engine": job.engine,
-        "model_uri": prepared.model.uri,
-        "model_digest": prepared.model.digest,
-        "objects_listed": tally.objects_listed,
-        "bytes_listed": tally.bytes_listed,
-        "rows": counts.rows,
-        "rows_lost": tally.objects_listed + kept["rows_beyond_limit"] - counts.rows,
-        "rows_scored": counts.rows - errors,
-        "rows_with_errors": errors,
-        "labels": dict(sorted(counts.labels.items())),
-        "errors": dict(counts.errors.most_common()),
-        "objects_skipped": tally.objects_skipped,
-        "objects_read": tally.objects_read,
-        "bytes_read": tally.bytes_read,
-        "rows_written": new_rows,
-        **kept,
-        "parts": len(counts.parts),
-        "scans_per_s": round(new_rows / seconds, 3),
-        "wall_time_s": round(time.monotonic() - started, 3),
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(*(["pyspark"] if job.engine == "spark" else [])),
-        "mlflow_run_id": run_id,
-    }
-    if counts.out_of_domain is not None:
-        summary["out_of_domain"] = counts.out_of_domain
-    return summary
-
-
-def _parameters(job: Job) -> dict[str, Any]:
-    return {
-        "input": job.input.uri,
-        "output": job.output.uri,
-        "model_uri": job.model_uri,
-        "include": ", ".join(job.include) or None,
-        "limit": job.limit,
-        "inventory": job.inventory,
-        "format": job.format,
-        "batch_size": job.pace.batch_size,
-        "workers": job.pace.workers,
-        "retry_failed": job.retry_failed,
-        "engine": job.engine,
-        "master": job.master,
-    }

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from batch.faults import CannotRunError, LockLostError
-from batch.locations import ConflictError, Store
+from batch.stores import ConflictError, Store
 
 LOCK_NAME = "_lock.json"
 HEARTBEAT_S = 15

@@ -19,8 +19,8 @@ import pyarrow.compute
 
 from batch.faults import LockLostError
 from batch.index import KEY, DoneIndex, key_of, version_of
-from batch.locations import ConflictError, Store
 from batch.parts import conform, decode, encode, part_name, part_names
+from batch.stores import ConflictError, Store
 
 ROWS_PER_PART = 20_000  # about 2 MB of Parquet, 6 MB of memory
 JOURNAL = "_journal/"

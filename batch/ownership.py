@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from batch.faults import CannotRunError
-from batch.locations import Store
 from batch.output import JOURNAL, SUCCESS
 from batch.parts import PART_NAME
+from batch.stores import Store
 
 JOB_NAME = "_job.json"
 SUMMARY = "summary.json"

@@ -27,13 +27,14 @@ from typing import TYPE_CHECKING, Any
 
 from batch.faults import CannotRunError
 from batch.fetch import open_reader
-from batch.locations import Access, Location, open_store
+from batch.locations import Access, Location
 from batch.objects import ScanObject
 from batch.output import JOURNAL, write_segment
 from batch.parts import decode, schema_of
 from batch.pipeline import Pace, Stamp, Tally, score_all
 from batch.pyfunc import Scorer
 from batch.sink import SegmentSink
+from batch.stores import open_store
 
 if TYPE_CHECKING:
     from batch.job import Prepared

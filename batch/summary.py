@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from batch.locations import Store
 from batch.output import SUCCESS, Output
 from batch.ownership import MANIFEST, SUMMARY
+from batch.stores import Store
 
 KINDS_KEPT = 50
 OWN_KINDS = re.compile(r"(not_found|forbidden|archived|read_failed|too_large|model_failed): ")

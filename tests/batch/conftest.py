@@ -125,7 +125,7 @@ def run_cli(s3_server: S3Server, tmp_path: Path) -> Run:
     def run(
         *arguments: object,
         credentials: tuple[str, str] | None = ADMIN,
-        timeout_s: float = 120,
+        timeout_s: float = 600,
         **variables: str,
     ) -> Result:
         reach = s3_server.env(credentials) if credentials else {}

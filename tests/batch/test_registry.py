@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -14,19 +13,17 @@ from mlflow import MlflowClient
 
 from tests.batch.conftest import Bucket, Run, png
 from tests.batch.test_job import save_model
+from tests.s3_server import free_port
 
 
 @pytest.fixture
-def registry(tmp_path: Path, stand_in_model: Path) -> Iterator[MlflowClient]:
+def registry(tmp_path: Path, stand_in_model: Path) -> MlflowClient:
     """Return a registry in which version 1 of chest-ct is in Production."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
     client = MlflowClient(uri, uri)
     client.create_registered_model("chest-ct")
     promote(client, stand_in_model)
-    yield client
-    mlflow.set_tracking_uri(before)
+    return client
 
 
 def promote(client: MlflowClient, folder: Path) -> str:
@@ -114,12 +111,12 @@ def test_a_new_version_scores_everything_anew_in_the_same_output(
 
 
 def test_tracking_server_that_is_away_is_found_before_any_work(
-    bucket: Bucket, run_here: Run, stand_in_model: Path, tmp_path: Path
+    bucket: Bucket, run_cli: Run, stand_in_model: Path
 ) -> None:
     bucket.put({"scans/1.png": png(1)})
-    result = run_here(
+    result = run_cli(
         f"s3://{bucket.name}/scans/", f"s3://{bucket.name}/scores/", "--model-uri", stand_in_model,
-        MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/no/such/folder/mlflow.db",
+        MLFLOW_TRACKING_URI=f"http://127.0.0.1:{free_port()}", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
     )  # fmt: skip
     assert result.code == 2
     assert "add --no-tracking" in result.err

@@ -13,17 +13,9 @@ from botocore.stub import Stubber
 
 from batch import lock, output
 from batch.faults import CannotRunError, LockLostError
-from batch.locations import (
-    Access,
-    ConflictError,
-    FolderStore,
-    Location,
-    S3Store,
-    Store,
-    make_client,
-    open_store,
-)
+from batch.locations import Access, Location, make_client
 from batch.lock import LOCK_NAME, Lock
+from batch.stores import ConflictError, FolderStore, S3Store, Store, open_store
 from tests.batch.conftest import Bucket, Run, png
 from tests.batch.test_job import save_model
 
