@@ -67,7 +67,7 @@ class LocationType(click.ParamType[Location]):
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 4096),
-    default=16,
+    default=64,
     show_default=True,
     help="Scans per call of the model.",
 )
