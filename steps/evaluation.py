@@ -30,7 +30,7 @@ from steps.register import register as register_version
 from steps.report import write_report
 from steps.scrutiny import context_sections
 from steps.scrutiny_plots import write_context
-from steps.tracking import git_commit, say, stage_run
+from steps.tracking import git_commit, log_parameters, say, stage_run
 
 BATCH = 64  # scans handed to the pyfunc at a time
 
@@ -178,7 +178,7 @@ def main(
     stress: bool,
 ) -> None:
     with stage_run("evaluation"):
-        mlflow.log_params(
+        log_parameters(
             {
                 "register": register,
                 "registered_model_name": registered_model_name,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import mlflow
@@ -88,6 +89,19 @@ def check_tracking_server() -> None:
             f"{uri} answered HTTP {answer.status_code} instead of an MLflow tracking API. "
             "Check MLFLOW_TRACKING_URI (on DagsHub it ends in .mlflow)."
         )
+
+
+def log_parameters(parameters: Mapping[str, Any]) -> None:
+    """Log the parameters of the active run that it does not have yet.
+
+    `mlflow run` has logged its own spelling of them (`''` for an empty text, say), and MLflow
+    refuses another.
+    """
+    active = mlflow.active_run()
+    if active is None:
+        raise StageError("There is no MLflow run to log parameters to.")
+    known = mlflow.get_run(active.info.run_id).data.params
+    mlflow.log_params({name: value for name, value in parameters.items() if name not in known})
 
 
 def git_commit() -> str | None:
