@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import mlflow
@@ -47,6 +48,17 @@ def stage_run(stage: str) -> Iterator[mlflow.ActiveRun]:
         if commit:
             mlflow.set_tag("mlflow.source.git.commit", commit)
         yield run
+
+
+def log_params(params: Mapping[str, Any]) -> None:
+    """Log a stage's parameters to the active run.
+
+    Those that the run already has stay: `mlflow run` logs the words of its command line (`true`,
+    `''`), and MLflow refuses to have them changed to what a stage read in them (`True`, ``).
+    """
+    run = mlflow.active_run()
+    known = mlflow.get_run(run.info.run_id).data.params if run else {}
+    mlflow.log_params({name: value for name, value in params.items() if name not in known})
 
 
 def check_tracking_server() -> None:
