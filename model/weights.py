@@ -182,7 +182,8 @@ def _onnx_tensors(path: Path) -> list[Tensor]:
 
 
 def _from_cache(path: Path) -> list[Tensor]:
-    with np.load(path, allow_pickle=False) as archive:
+    # Opened here: NumPy leaves the file open when it is not a whole archive.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return [archive[f"arr_{index}"] for index in range(2 * len(layer_names()))]
 
 

@@ -30,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("data_ingestion", "prepare_base_model", "training", "evaluation")
 SAVED_PARAMS = Path(".dvc/tmp/params.before-run.yaml")
 
+# What a POSIX shell reads inside the double quotes that dvc.yaml puts round a value.
+SHELL_CHARACTERS = frozenset('"$`\n')
+
 Overrides = dict[tuple[str, str], Any]  # (section, name) to value
 
 
@@ -67,6 +70,13 @@ def overrides(given: Sequence[str], params: Mapping[str, Any], defaults: Mapping
 
 def _typed(name: str, text: str, like: Any) -> Any:
     if isinstance(like, str):
+        special = sorted(set(text) & SHELL_CHARACTERS)
+        if special:
+            raise StageError(
+                f"Expected {name} without {' '.join(map(repr, special))}, which the shell that DVC "
+                f"starts the stages with would read as its own; received {text!r}. Rename the file "
+                "or folder, or point a link with a plain name at it."
+            )
         return text
     value = yaml.safe_load(text) if text else None
     if isinstance(like, bool) and isinstance(value, bool):
