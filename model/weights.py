@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -195,5 +196,6 @@ def _keep(tensors: Sequence[Tensor], path: Path, say: Callable[[str], None]) -> 
             np.savez(file, *tensors)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may be what cannot be written
+            part.unlink()
         say(f"weights: not cached in {path.parent} ({error.strerror}); fetched anew next time")
