@@ -7,8 +7,9 @@ exported file (see runtime.py) and needs no Keras.
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,11 +152,13 @@ def export(
 
     Raises:
         ValueError: `int8` without calibration scans.
+        OSError: the files cannot be written.
     """
     import openvino
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    network.export(str(path), format="openvino", verbose=False)
+    with _write_errors(path):
+        network.export(str(path), format="openvino", verbose=False)
     if precision != "int8":
         return
     import nncf
@@ -172,7 +175,20 @@ def export(
     with contextlib.redirect_stdout(sys.stderr):  # its progress bar is no result
         quantised = nncf.quantize(floating, nncf.Dataset(samples), subset_size=len(samples))
     part = path.with_name(f"{path.stem}_int8.xml")
-    openvino.save_model(quantised, part, compress_to_fp16=False)
+    with _write_errors(part):
+        openvino.save_model(quantised, part, compress_to_fp16=False)
     del floating, quantised  # they hold the old weights file open
     part.with_suffix(".bin").replace(path.with_suffix(".bin"))
     part.replace(path)
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Make an OSError of what OpenVINO raises when a file system takes no more."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "iostream" not in str(error):
+            raise
+        reason = "The network could not be written whole: is the disk full? Free space, run again"
+        raise OSError(errno.EIO, reason, str(path)) from error

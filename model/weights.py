@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -182,7 +183,8 @@ def _onnx_tensors(path: Path) -> list[Tensor]:
 
 
 def _from_cache(path: Path) -> list[Tensor]:
-    with np.load(path, allow_pickle=False) as archive:
+    # Opened here: NumPy leaves the file open when it is not a whole archive.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return [archive[f"arr_{index}"] for index in range(2 * len(layer_names()))]
 
 
@@ -194,5 +196,6 @@ def _keep(tensors: Sequence[Tensor], path: Path, say: Callable[[str], None]) -> 
             np.savez(file, *tensors)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may be what cannot be written
+            part.unlink()
         say(f"weights: not cached in {path.parent} ({error.strerror}); fetched anew next time")

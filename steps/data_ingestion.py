@@ -22,7 +22,7 @@ from scans.sources import redacted
 from scans.splits import Fractions
 from scans.summary import report, summarise
 from steps.errors import one_sentence_errors
-from steps.tracking import log_parameters, say, stage_run
+from steps.tracking import log_params, say, stage_run
 
 
 def ingest(
@@ -206,7 +206,7 @@ def main(
     fractions = Fractions(train_fraction, validation_fraction, test_fraction)
     limits = Limits(max_files, max_total_bytes, max_file_bytes)
     with stage_run("data_ingestion"):
-        log_parameters(
+        log_params(
             {"source": redacted(source), **settings, **vars(limits)}
             | {f"{split}_fraction": share for split, share in fractions.of().items()}
         )

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model.artefact import Card
+from model.decision import labels, probabilities
 from model.preprocessing import scan_pixels
 from scans.manifest import MANIFEST, ManifestRow, read_manifest
 from steps.errors import StageError, one_sentence_errors
@@ -30,7 +31,7 @@ from steps.register import register as register_version
 from steps.report import write_report
 from steps.scrutiny import context_sections
 from steps.scrutiny_plots import write_context
-from steps.tracking import git_commit, log_parameters, say, stage_run
+from steps.tracking import git_commit, log_params, say, stage_run
 
 BATCH = 64  # scans handed to the pyfunc at a time
 
@@ -79,7 +80,8 @@ def evaluation(
     result = scores(actual, predicted, p, card.classes)
     result["phantom"] = card.phantom
     say("comparing with the full-precision network")
-    result["agreement_with_keras"] = agreement(p, keras_probabilities(trained, data, rows, card))
+    reference = keras_probabilities(trained, data, rows, card)
+    result["agreement_with_keras"] = agreement(p, reference, card)
     result |= context_sections(
         model, data, trained, every_row, predictions, card, protocol_repeats, stress
     )
@@ -113,20 +115,35 @@ def predict_scans(model: Any, data: Path, rows: Sequence[ManifestRow]) -> pd.Dat
 def keras_probabilities(
     trained: Path, data: Path, rows: Sequence[ManifestRow], card: Card
 ) -> NDArray[np.float64]:
-    """Score scans with model.keras, the float32 network; returns (n, classes)."""
+    """Score scans with model.keras, the float32 network, at the card's temperature.
+
+    Returns:
+        Probabilities (n, classes).
+    """
     import keras
 
     network = keras.models.load_model(trained / "model.keras")
     pixels = (scan_pixels((data / row.path).read_bytes(), card.preprocessing) for row in rows)
-    p = [np.asarray(network(scan[np.newaxis]))[0] for scan in pixels]
-    return np.array(p, dtype=np.float64)
+    p = np.array([np.asarray(network(scan[np.newaxis]))[0] for scan in pixels])
+    # The network ends in a softmax; a logarithm gives its logits back, up to a constant.
+    logits = np.log(np.maximum(p, np.finfo(np.float32).tiny))
+    return probabilities(logits, card.temperature)
 
 
-def agreement(p: NDArray[np.float64], reference: NDArray[np.float64]) -> dict[str, float]:
-    """Tell how far probabilities (n, classes) are from a reference's."""
+def agreement(
+    p: NDArray[np.float64], reference: NDArray[np.float64], card: Card
+) -> dict[str, float]:
+    """Tell how far probabilities, and the labels at the card's threshold, are from a reference's.
+
+    Args:
+        p: (n, classes).
+        reference: likewise, of the same scans.
+        card: the model's classes and threshold.
+    """
     difference = np.abs(p - reference)
+    here, there = (labels(each, card.classes, card.threshold) for each in (p, reference))
     return {
-        "same_label": float((p.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+        "same_label": float((here == there).mean()),
         "largest_probability_difference": float(difference.max()),
         "mean_probability_difference": float(difference.mean()),
     }
@@ -178,7 +195,7 @@ def main(
     stress: bool,
 ) -> None:
     with stage_run("evaluation"):
-        log_parameters(
+        log_params(
             {
                 "register": register,
                 "registered_model_name": registered_model_name,

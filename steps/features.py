@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -97,7 +98,8 @@ def write_features(features: FeatureSet, folder: Path) -> None:
 
 def read_features(folder: Path) -> FeatureSet:
     """Read what `write_features` wrote into a folder."""
-    with np.load(folder / FEATURES, allow_pickle=False) as arrays:
+    path = folder / FEATURES
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         order = tuple(str(sha256) for sha256 in arrays["sha256"])
         return FeatureSet(order, arrays["vectors"], str(arrays["key"]))
 
@@ -112,7 +114,12 @@ def _read_known(cache: Path, key: str) -> dict[str, NDArray[np.float32]]:
         return {}
     try:
         earlier = read_features(cache)
-    except (OSError, ValueError, KeyError):  # cut short by a kill: compute again
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+    ):  # cut short by a kill: compute again
         return {}
     if earlier.key != key:
         return {}

@@ -29,6 +29,7 @@ class FineTuning:
     blocks: int  # 0 leaves the whole base frozen, 5 trains all of it
     epochs: int
     learning_rate: float
+    batch_size: int  # views in a step; the maps of a step are kept for its gradients
 
 
 def fine_tune(
@@ -39,7 +40,6 @@ def fine_tune(
     base: Base,
     views: Augmentation,
     settings: FineTuning,
-    batch_size: int,
     seed: int,
 ) -> None:
     """Train the last blocks and a head on top of them; changes `keras_base` and `keras_head`.
@@ -55,7 +55,6 @@ def fine_tune(
         base: how pixels reach the network.
         views: augmentation.
         settings: blocks, epochs, learning rate (of Adam; small, the weights are good already).
-        batch_size: views per step.
         seed: of views and order.
     """
     import keras
@@ -75,7 +74,7 @@ def fine_tune(
         done = network.fit(
             maps,
             labels,
-            batch_size=batch_size,
+            batch_size=settings.batch_size,
             class_weight=class_weights(labels),
             initial_epoch=epoch,
             epochs=epoch + 1,

@@ -30,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("data_ingestion", "prepare_base_model", "training", "evaluation")
 SAVED_PARAMS = Path(".dvc/tmp/params.before-run.yaml")
 
+# What a POSIX shell reads inside the double quotes that dvc.yaml puts round a value.
+SHELL_CHARACTERS = frozenset('"$`\n')
+
 Overrides = dict[tuple[str, str], Any]  # (section, name) to value
 
 
@@ -67,6 +70,13 @@ def overrides(given: Sequence[str], params: Mapping[str, Any], defaults: Mapping
 
 def _typed(name: str, text: str, like: Any) -> Any:
     if isinstance(like, str):
+        special = sorted(set(text) & SHELL_CHARACTERS)
+        if special:
+            raise StageError(
+                f"Expected {name} without {' '.join(map(repr, special))}, which the shell that DVC "
+                f"starts the stages with would read as its own; received {text!r}. Rename the file "
+                "or folder, or point a link with a plain name at it."
+            )
         return text
     value = yaml.safe_load(text) if text else None
     if isinstance(like, bool) and isinstance(value, bool):
@@ -138,21 +148,22 @@ def run_pipeline(parent: mlflow.ActiveRun, root: Path = ROOT) -> list[str]:
             [sys.executable, "-m", "dvc", "config", "--local", name, value], cwd=root, check=True
         )
     done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, env=environment)
-    executed = _executed(parent)
+    statuses = _stage_statuses(parent)
     if done.returncode:
-        failed = next((s for s in STAGES if s not in executed), STAGES[-1])
+        failed = next((s for s in STAGES if statuses.get(s, "FINISHED") != "FINISHED"), "DVC")
         raise StageError(
             f"The pipeline stopped (dvc repro, exit code {done.returncode}): see above"
             f" what {failed} says, mend it and run the same command again."
         )
-    return [stage for stage in STAGES if stage not in executed]
+    return [stage for stage in STAGES if stage not in statuses]
 
 
-def _executed(parent: mlflow.ActiveRun) -> set[str]:
+def _stage_statuses(parent: mlflow.ActiveRun) -> dict[str, str]:
+    """Return how each stage that started ended; one that was killed still counts as RUNNING."""
     children = mlflow.MlflowClient().search_runs(
         [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     )
-    return {run.data.tags["stage"] for run in children if run.info.status == "FINISHED"}
+    return {run.info.run_name: run.info.status for run in children}
 
 
 def _in_git(root: Path) -> bool:

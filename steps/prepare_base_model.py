@@ -22,7 +22,7 @@ from model.weights import file_tensors, imagenet_tensors, tensors_sha256
 from scans.manifest import read_manifest
 from steps.errors import StageError, one_sentence_errors
 from steps.folders import replaced_folder
-from steps.tracking import log_parameters, say, stage_run
+from steps.tracking import log_params, say, stage_run
 
 
 def prepare_base_model(
@@ -146,7 +146,7 @@ def main(
             seed=seed,
         )
         preprocessing = made.pop("preprocessing")
-        log_parameters(made | preprocessing | {"seed": seed})
+        log_params(made | preprocessing | {"seed": seed})
         mlflow.log_artifact(str(output / "base.json"))
         mlflow.set_tag("weights_sha256", made["weights_sha256"])
     click.echo(json.dumps(made | preprocessing, ensure_ascii=False))

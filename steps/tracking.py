@@ -50,6 +50,17 @@ def stage_run(stage: str) -> Iterator[mlflow.ActiveRun]:
         yield run
 
 
+def log_params(params: Mapping[str, Any]) -> None:
+    """Log a stage's parameters to the active run.
+
+    Those that the run already has stay: `mlflow run` logs the words of its command line (`true`,
+    `''`), and MLflow refuses to have them changed to what a stage read in them (`True`, ``).
+    """
+    run = mlflow.active_run()
+    known = mlflow.get_run(run.info.run_id).data.params if run else {}
+    mlflow.log_params({name: value for name, value in params.items() if name not in known})
+
+
 def check_tracking_server() -> None:
     """Ask a remote tracking server one quick question, so that faults show before any work.
 
@@ -89,19 +100,6 @@ def check_tracking_server() -> None:
             f"{uri} answered HTTP {answer.status_code} instead of an MLflow tracking API. "
             "Check MLFLOW_TRACKING_URI (on DagsHub it ends in .mlflow)."
         )
-
-
-def log_parameters(parameters: Mapping[str, Any]) -> None:
-    """Log the parameters of the active run that it does not have yet.
-
-    `mlflow run` has logged its own spelling of them (`''` for an empty text, say), and MLflow
-    refuses another.
-    """
-    active = mlflow.active_run()
-    if active is None:
-        raise StageError("There is no MLflow run to log parameters to.")
-    known = mlflow.get_run(active.info.run_id).data.params
-    mlflow.log_params({name: value for name, value in parameters.items() if name not in known})
 
 
 def git_commit() -> str | None:

@@ -94,9 +94,8 @@ def training(
         network.mkdir()
         if fine_tuning.blocks:
             base = _fine_tuned_base(
-                base, keras_base, keras_head, data, rows, network, augmentation, fine_tuning,
-                head_settings.batch_size, seed,
-            )  # fmt: skip
+                base, keras_base, keras_head, data, rows, network, augmentation, fine_tuning, seed
+            )
         features = scan_features(data, rows, base, augmentation, seed, cache=output)
         write_features(features, folder)
         train, validation = (_labelled(features, rows, s, base) for s in ("train", "validation"))
@@ -151,14 +150,11 @@ def _fine_tuned_base(
     network: Path,
     augmentation: Augmentation,
     settings: FineTuning,
-    batch_size: int,
     seed: int,
 ) -> Base:
     """Fine-tune, then export and quantise the changed network as prepare_base_model did."""
     training_rows = [row for row in rows if row.split == "train"]
-    fine_tune(
-        keras_base, keras_head, data, training_rows, base, augmentation, settings, batch_size, seed
-    )
+    fine_tune(keras_base, keras_head, data, training_rows, base, augmentation, settings, seed)
     scans = calibration_scans(data, base.calibration_images, base.preprocessing, seed)
     export(keras_base, network / "base.xml", base.precision, scans)
     return dataclasses.replace(base, folder=network)
@@ -236,6 +232,7 @@ def _write_history(history: list[dict[str, float]], folder: Path) -> None:
 @click.option("--fine-tune-blocks", type=click.IntRange(0, 5), default=0)
 @click.option("--fine-tune-epochs", type=click.IntRange(1), default=5)
 @click.option("--fine-tune-learning-rate", type=click.FloatRange(0, min_open=True), default=1e-5)
+@click.option("--fine-tune-batch-size", type=click.IntRange(1), default=16)
 @click.option(
     "--sensitivity",
     type=click.FloatRange(0, 1, min_open=True),
@@ -263,6 +260,7 @@ def main(data: Path, prepared: Path, output: Path, **options: Any) -> None:
                 options["fine_tune_blocks"],
                 options["fine_tune_epochs"],
                 options["fine_tune_learning_rate"],
+                options["fine_tune_batch_size"],
             ),
             sensitivity=options["sensitivity"],
             flagged_share=options["flagged_share"],

@@ -11,12 +11,12 @@ import mlflow
 import pandas as pd
 
 from scans.manifest import MANIFEST, read_summary
-from steps.tracking import log_parameters
+from steps.tracking import log_params
 
 
 def log_inputs(options: dict[str, Any], data: Path) -> None:
     """Log parameters, the environment and the data set, before the work."""
-    log_parameters(options)
+    log_params(options)
     installed = {d.name: d.version for d in importlib.metadata.distributions()}
     frozen = "\n".join(f"{name}=={version}" for name, version in sorted(installed.items()))
     mlflow.log_text(frozen + "\n", "environment.txt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from pathlib import Path
@@ -17,6 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+NO_RESULTS = {"errors", "folders", "registry_errors", "tracking", "training_log"}
+SCRUTINY = {
+    f"steps/{name}.py"
+    for name in (
+        "baselines", "metrics", "odd_pictures", "prepare_base_model", "protocol", "scrutiny",
+        "stress",
+    )
+}  # fmt: skip
 PLACES = {"data", "prepared", "trained", "output", "scores_path"}  # where a stage reads and writes
 
 
@@ -66,6 +75,35 @@ def test_the_pipeline_is_the_four_stages_in_order() -> None:
     assert tuple(PIPELINE) == STAGES
     for stage in STAGES:
         assert f"artifacts/{stage}" in str(PIPELINE[stage]["outs"])
+
+
+def imported_modules(path: Path) -> set[Path]:
+    """Return the project's modules that a module imports."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = {Path(name.replace(".", "/") + ".py") for name in names}
+    return {file for file in files if (ROOT / file).is_file()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_runs_again_when_code_that_makes_its_results_changes(stage: str) -> None:
+    """What only tells, fails or hands over is left out, lest a message re-trains the model."""
+    reached, coming = set(), {Path(f"steps/{stage}.py")}
+    while coming:
+        path = coming.pop()
+        reached.add(path)
+        coming |= {
+            file
+            for file in imported_modules(path) - reached
+            if file.stem not in NO_RESULTS and (file.parts[0] != "scans" or stage == STAGES[0])
+        }
+    deps = [Path(text) for text in PIPELINE[stage]["deps"]]
+    missing = [str(f) for f in reached if not any(f.is_relative_to(dep) for dep in deps)]
+    if stage == "training":  # scrutiny.py writes its record, and judges models in the evaluation
+        missing = [name for name in missing if name not in SCRUTINY]
+    assert missing == []
 
 
 def test_conda_has_the_pins_of_requirements() -> None:

@@ -13,7 +13,7 @@ from steps.data_ingestion import ingest
 from steps.fine_tuning import FineTuning
 from steps.head import HeadSettings
 from steps.prepare_base_model import prepare_base_model
-from steps.training import training
+from steps.training import Trained, training
 
 HEAD = HeadSettings(
     epochs=5,
@@ -29,7 +29,7 @@ AUGMENTATION = Augmentation(
     views=1, flip=True, rotation_deg=5, shift=0.02, zoom=0.05, brightness=0.05,
     histogram_match=1.0, contrast=0.05,
 )  # fmt: skip
-NO_FINE_TUNING = FineTuning(blocks=0, epochs=1, learning_rate=1e-5)
+NO_FINE_TUNING = FineTuning(blocks=0, epochs=1, learning_rate=1e-5, batch_size=16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Tiny:
         return self.trained / "model"
 
 
-def ingest_phantoms(output: Path, images: int = 40, seed: int = 0) -> Path:
-    """Ingest phantoms as the first stage does; returns the folder."""
+def ingest_scans(source: str, output: Path, images: int = 40, seed: int = 0) -> Path:
+    """Ingest scans as the first stage does; returns the folder."""
     ingest(
-        "phantom",
+        source,
         output,
         sha256="",
         class_patterns="",
@@ -63,10 +63,17 @@ def ingest_phantoms(output: Path, images: int = 40, seed: int = 0) -> Path:
     return output
 
 
-def run_tiny_pipeline(folder: Path, precision: str = "int8", seed: int = 0) -> Tiny:
+def ingest_phantoms(output: Path, images: int = 40, seed: int = 0) -> Path:
+    """Ingest phantoms as the first stage does; returns the folder."""
+    return ingest_scans("phantom", output, images, seed)
+
+
+def run_tiny_pipeline(
+    folder: Path, precision: str = "int8", seed: int = 0, source: str = "phantom"
+) -> Tiny:
     """Run the first three stages with small settings."""
     tiny = Tiny(folder / "data", folder / "prepared", folder / "trained")
-    ingest_phantoms(tiny.data, seed=seed)
+    ingest_scans(source, tiny.data, seed=seed)
     prepare_base_model(
         tiny.data,
         tiny.prepared,
@@ -76,15 +83,22 @@ def run_tiny_pipeline(folder: Path, precision: str = "int8", seed: int = 0) -> T
         calibration_images=8,
         seed=seed,
     )
-    training(
+    train_tiny(tiny, tiny.trained, seed=seed)
+    return tiny
+
+
+def train_tiny(
+    tiny: Tiny, output: Path, seed: int = 0, fine_tuning: FineTuning = NO_FINE_TUNING
+) -> Trained:
+    """Run the third stage with small settings."""
+    return training(
         tiny.data,
         tiny.prepared,
-        tiny.trained,
+        output,
         head_settings=HEAD,
         augmentation=AUGMENTATION,
-        fine_tuning=NO_FINE_TUNING,
+        fine_tuning=fine_tuning,
         sensitivity=0.95,
         flagged_share=0.02,
         seed=seed,
     )
-    return tiny

@@ -56,6 +56,8 @@ def test_a_name_that_several_stages_have_sets_them_all() -> None:
     [
         ("epoch=3", "no parameter 'epoch'. Did you mean epochs?"),
         ("epochs=many", "Expected epochs to be a number; received 'many'"),
+        ("source=/scans/$HOME.zip", r"Expected source without '\$', which the shell"),
+        ('source=a"; echo b', "Expected source without '\"'"),
         ("resplit=perhaps", "Expected resplit to be true or false; received 'perhaps'"),
     ],
 )

@@ -1,0 +1,187 @@
+"""A stage's MLflow run: where it is opened, what it says, and servers that do not help."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import click
+import mlflow
+import pytest
+from click.testing import CliRunner
+
+from steps.errors import StageError, one_sentence_errors
+from steps.tracking import PARENT_RUN_VARIABLE, check_tracking_server, log_params, stage_run
+
+SECRET = "correct horse"
+
+
+@pytest.fixture(autouse=True)
+def own_variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No variable of the machine's, and the tracking URI of other tests put back."""
+    for name in (
+        "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN",
+        "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", PARENT_RUN_VARIABLE,
+    ):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@contextlib.contextmanager
+def answering(status: int) -> Iterator[tuple[str, list[str]]]:
+    """Run an HTTP server that gives one answer; yields its URI and the Authorization it got."""
+    authorizations: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            authorizations.append(self.headers.get("Authorization", ""))
+            self.send_response(status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", authorizations
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (401, r"refused the credentials \(HTTP 401\)"),
+        (403, r"refused the credentials \(HTTP 403\)"),
+        (404, "HTTP 404 instead of an MLflow tracking API"),
+        (500, "HTTP 500"),
+    ],
+)
+def test_a_server_that_refuses_gets_one_sentence(
+    status: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "clerk")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    with answering(status) as (uri, _):
+        mlflow.set_tracking_uri(uri)
+        with pytest.raises(StageError, match=sentence) as raised, stage_run("training"):
+            pytest.fail("the stage began")
+    assert uri in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+def test_the_question_carries_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-token")
+    with answering(200) as (uri, authorizations):
+        mlflow.set_tracking_uri(uri)
+        check_tracking_server()
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "clerk")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+        check_tracking_server()
+    assert authorizations[0] == "Bearer a-token"
+    assert authorizations[1].startswith("Basic ")
+
+
+def test_a_server_that_is_away_is_told_at_once() -> None:
+    with socket.socket() as taken:  # bound and not listening: nothing answers there
+        taken.bind(("127.0.0.1", 0))
+        mlflow.set_tracking_uri(f"http://127.0.0.1:{taken.getsockname()[1]}")
+        begun = time.monotonic()
+        with pytest.raises(StageError, match=r"does not answer .* MLFLOW_TRACKING_URI"):
+            check_tracking_server()
+    assert time.monotonic() - begun < 60  # MLflow itself retries for minutes
+
+
+@pytest.fixture
+def store(local_registry_uri: str) -> str:
+    mlflow.set_tracking_uri(local_registry_uri)
+    return local_registry_uri
+
+
+def test_a_run_of_its_own_in_the_experiment(store: str) -> None:
+    with stage_run("training") as run:
+        pass
+    kept = mlflow.get_run(run.info.run_id)
+    assert kept.info.status == "FINISHED"
+    assert kept.data.tags["stage"] == "training"
+    assert mlflow.get_experiment(kept.info.experiment_id).name == "chest-ct"
+
+
+def test_a_child_of_the_pipelines_run(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment_id = mlflow.get_experiment_by_name("chest-ct").experiment_id
+    parent = mlflow.MlflowClient().create_run(experiment_id)
+    monkeypatch.setenv(PARENT_RUN_VARIABLE, parent.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
+    with stage_run("training") as run:
+        pass
+    assert mlflow.get_run(run.info.run_id).data.tags["mlflow.parentRunId"] == parent.info.run_id
+
+
+def test_the_run_that_mlflow_run_made_goes_on_and_keeps_its_parameters(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = mlflow.MlflowClient()
+    made = client.create_run(mlflow.get_experiment_by_name("chest-ct").experiment_id)
+    for name, words in {"flip": "true", "sha256": "''", "learning_rate": "1e-3"}.items():
+        client.log_param(made.info.run_id, name, words)
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    with stage_run("training") as run:
+        log_params({"flip": True, "sha256": "", "learning_rate": 0.001, "weights_sha256": "ab"})
+    assert run.info.run_id == made.info.run_id
+    assert mlflow.get_run(made.info.run_id).data.params == {
+        "flip": "true", "sha256": "''", "learning_rate": "1e-3", "weights_sha256": "ab",
+    }  # fmt: skip
+
+
+def test_a_stage_that_fails_leaves_a_failed_run(store: str) -> None:
+    with pytest.raises(StageError), stage_run("training") as run:
+        raise StageError("no scans")
+    assert mlflow.get_run(run.info.run_id).info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(28, "No space left on device", "x.bin"), "The disk is full (x.bin)."),
+        (PermissionError(13, "Permission denied", "x"), "No permission to read or write (x)."),
+        (FileNotFoundError(2, "No such file", "x"), "A file is missing (x)."),
+        (mlflow.MlflowException("gone\nmore lines"), "MLflow refused: gone"),
+        (StageError("Expected scans."), "Expected scans."),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_users_mistake_ends_with_one_sentence_and_exit_code_1(
+    error: Exception, sentence: str
+) -> None:
+    @click.command()
+    @one_sentence_errors
+    def command() -> None:
+        raise error
+
+    done = CliRunner().invoke(command)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"Error: {sentence}")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    @click.command()
+    @one_sentence_errors
+    def command() -> None:
+        raise KeyError("a bug")
+
+    assert isinstance(CliRunner().invoke(command).exception, KeyError)
