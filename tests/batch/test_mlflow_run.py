@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from tests.batch.conftest import ROOT, clean_environment, png
 
@@ -29,6 +30,13 @@ def mlflow_run(tmp_path: Path, **parameters: object) -> subprocess.CompletedProc
     )
 
 
+def only_run(tmp_path: Path) -> tuple[MlflowClient, Run]:
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    (run,) = client.search_runs(experiments)
+    return client, run
+
+
 def test_mlflow_run_scores_a_folder_as_one_tracked_run(
     tmp_path: Path, stand_in_model: Path
 ) -> None:
@@ -42,9 +50,7 @@ def test_mlflow_run_scores_a_folder_as_one_tracked_run(
     assert pq.read_table(scores / "part-00000.parquet").num_rows == 5
     assert (scores / "_SUCCESS").exists()
     summary = json.loads((scores / "summary.json").read_text())
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    experiments = [found.experiment_id for found in client.search_experiments()]
-    (run,) = client.search_runs(experiments)
+    client, run = only_run(tmp_path)
     assert run.info.run_id == summary["mlflow_run_id"]
     assert run.info.status == "FINISHED"
     assert run.data.params["batch_size"] == "2"
@@ -64,3 +70,6 @@ def test_mlflow_run_fails_where_rows_have_errors(tmp_path: Path, stand_in_model:
     assert done.returncode == 1
     assert "1 of 2 rows have errors" in done.stderr
     assert (scores / "_SUCCESS").exists()
+    _client, run = only_run(tmp_path)
+    assert run.info.status == "FAILED"
+    assert run.data.metrics["rows_with_errors"] == 1
