@@ -29,6 +29,12 @@ COPY deploy/write_byte_code.py /build/
 RUN /opt/venv/bin/python /build/write_byte_code.py
 COPY serve /app/serve
 COPY --from=model /model /opt/model
+# Evaluation's scores of the pipeline's model, for the page and GET /model. The pattern also matches
+# where there are none; another MODEL brings its own scores.json in its folder, or has none.
+ARG MODEL=artifacts/training/model
+COPY deploy/no-model/requirements.txt scores.jso[n] /build/scores/
+RUN if [ "${MODEL%/}" = artifacts/training/model ] && [ -f /build/scores/scores.json ]; then \
+        cp /build/scores/scores.json /opt/model/scores.json; fi
 RUN python -m compileall -q /app /opt/model \
     && chmod -R a+rX /app /opt/model /opt/pycache /opt/venv
 

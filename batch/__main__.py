@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -157,6 +158,9 @@ def main(
             summary = jobs.run_job(job, stop)
     except CannotRunError as error:
         say(f"Error: {error}")
+        sys.exit(2)
+    except Exception:  # a defect; Python's own exit code would say "some rows have errors"
+        traceback.print_exc()
         sys.exit(2)
     click.echo(json.dumps(summary, indent=2))
     if summary["rows_with_errors"]:

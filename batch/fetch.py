@@ -70,8 +70,8 @@ def open_reader(location: Location, access: Access) -> Read:
 
 def _read_file(scan: ScanObject) -> Fetched:
     path = Path(unquote(urlsplit(scan.uri).path))
+    now = local_object(path)  # first: a file that changes meanwhile is scored anew next time
     data = path.read_bytes()
-    now = local_object(path)
     return Fetched(replace(now, size_bytes=len(data)), data)
 
 

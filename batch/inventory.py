@@ -54,7 +54,7 @@ def inventory_pages(source: str, location: Location, access: Access) -> Pages:
         while page := list(islice(scans, PAGE)):
             new = met.add([scan.uri for scan in page])
             yield list(compress(page, new))
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError, csv.Error) as error:
         raise CannotRunError(
             f"Cannot read the inventory {source} ({type(error).__name__}: {error}). Expected an S3 "
             "Inventory manifest.json, or a CSV file of bucket, key, size, last-modified, etag."

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from botocore.exceptions import BotoCoreError
+
+from batch.faults import CannotRunError, s3_sentence
+
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 MAX_ATTEMPTS = 8  # per request, the first included; adaptive mode also slows down when throttled
@@ -66,21 +70,31 @@ class Access:
 
 
 def make_client(access: Access) -> Any:
-    """Return the one kind of S3 client the job uses: adaptive retries, timeouts, enough sockets."""
+    """Return the one kind of S3 client the job uses: adaptive retries, timeouts, enough sockets.
+
+    Raises:
+        CannotRunError: the endpoint is no URL, or AWS's own configuration cannot be used.
+    """
     import boto3
     from botocore.config import Config
 
-    # A session of its own: the default one is not safe to use from several threads.
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=access.endpoint_url,
-        config=Config(
-            retries={"mode": "adaptive", "total_max_attempts": MAX_ATTEMPTS},
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            max_pool_connections=access.workers + 4,  # the writer, the lister and the lock
-        ),
+    config = Config(
+        retries={"mode": "adaptive", "total_max_attempts": MAX_ATTEMPTS},
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        max_pool_connections=access.workers + 4,  # the writer, the lister and the lock
     )
+    try:
+        # A session of its own: the default one is not safe to use from several threads.
+        session = boto3.session.Session()
+        return session.client("s3", endpoint_url=access.endpoint_url, config=config)
+    except ValueError as error:
+        raise CannotRunError(
+            f"Cannot reach S3: {error}. Expected --endpoint-url (or AWS_ENDPOINT_URL) as "
+            "http://host:port or https://host."
+        ) from error
+    except BotoCoreError as error:
+        raise CannotRunError(s3_sentence(error, "reach S3")) from error
 
 
 def list_pages(client: Any, bucket: str, prefix: str) -> Iterator[list[dict[str, Any]]]:

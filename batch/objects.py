@@ -97,7 +97,8 @@ def _list_prefix(location: Location, client: Any) -> Pages:
 
 def _list_folder(folder: Path) -> Pages:
     if not folder.is_dir():
-        raise CannotRunError(f"The input folder {folder} does not exist. Check its path.")
+        what = "is a file; expected a folder" if folder.exists() else "does not exist"
+        raise CannotRunError(f"The input folder {folder} {what}. Check its path.")
     scans = _walk(folder)
     while page := list(islice(scans, PAGE)):
         yield page

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from batch.faults import LockLostError
+from batch.faults import CannotRunError, LockLostError
 from batch.index import KEY, DoneIndex, key_of, version_of
 from batch.parts import conform, decode, encode, part_name, part_names
 from batch.stores import ConflictError, Store
@@ -146,8 +146,19 @@ class Output:
     def _read(self, names: list[str], file_format: str) -> Iterator[pa.Table]:
         with ThreadPoolExecutor(READ_AHEAD) as pool:
             for start in range(0, len(names), READ_AHEAD):  # never more than these in memory
-                for data, _tag in pool.map(self.store.read, names[start : start + READ_AHEAD]):
-                    yield decode(data, file_format, self.schema)
+                some = names[start : start + READ_AHEAD]
+                for name, (data, _tag) in zip(some, pool.map(self.store.read, some), strict=True):
+                    yield self._decode(name, data, file_format)
+
+    def _decode(self, name: str, data: bytes, file_format: str) -> pa.Table:
+        try:
+            return decode(data, file_format, self.schema)
+        except (pa.ArrowException, OSError) as error:
+            raise CannotRunError(
+                f"{self.store.uri}{name} is damaged: it is no whole {file_format} file of this "
+                "job's. Restore or delete it and run the same command again (its objects are then "
+                "scored again), or add --overwrite to start anew."
+            ) from error
 
     def _add_to_index(self, table: pa.Table, part: int) -> None:
         columns = (table[name].to_pylist() for name in ("etag", "model_uri", "model_digest"))
@@ -177,7 +188,8 @@ class Output:
 
     def _rewrite(self, number: int, change: Callable[[pa.Table], pa.Table]) -> None:
         data, tag = self.store.read(part_name(number, self.format))
-        self._write(number, change(decode(data, self.format, self.schema)), tag)
+        table = self._decode(part_name(number, self.format), data, self.format)
+        self._write(number, change(table), tag)
 
     def _write(self, number: int, table: pa.Table, only_if: str) -> None:
         name = part_name(number, self.format)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -196,8 +198,6 @@ class FolderStore:
         scratch = path.with_name(f".tmp-{os.getpid()}-{os.urandom(6).hex()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if only_if not in (None, "absent") and self._tag(path) != only_if:
-                raise ConflictError(name)
             try:
                 with scratch.open("wb") as file:
                     file.write(data)
@@ -205,8 +205,13 @@ class FolderStore:
                     os.fsync(file.fileno())
                 if only_if == "absent":
                     os.link(scratch, path)
-                else:
+                elif only_if is None:
                     scratch.replace(path)
+                else:
+                    with _one_at_a_time(path.parent):
+                        if self._tag(path) != only_if:
+                            raise ConflictError(name)
+                        scratch.replace(path)
             finally:
                 scratch.unlink(missing_ok=True)
         except FileExistsError as error:
@@ -230,6 +235,18 @@ class FolderStore:
     @staticmethod
     def _tag(path: Path) -> str | None:
         return _digest(path.read_bytes()) if path.exists() else None
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same folder out until the block ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _digest(data: bytes) -> str:

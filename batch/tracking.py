@@ -30,11 +30,12 @@ class TrackedRun:
                     os.environ
                 ):
                     mlflow.set_experiment(EXPERIMENT)
-                self.run_id: str = mlflow.start_run().info.run_id
+                run = mlflow.start_run()
+                self.run_id: str = run.info.run_id
+                # `mlflow run` has logged its own, as shell words; a parameter cannot be changed.
+                there = run.data.params
                 mlflow.log_params(
-                    {name: value for name, value in parameters.items() if value is not None}
-                    if "MLFLOW_RUN_ID" not in os.environ
-                    else {"model_uri_resolved": model.uri}
+                    {k: v for k, v in parameters.items() if v is not None and k not in there}
                 )
                 mlflow.set_tags({"model_uri": model.uri, "model_digest": model.digest})
                 self._link(model)

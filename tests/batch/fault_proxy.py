@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from urllib.parse import unquote, urlsplit
 
 SLOW_DOWN = (
@@ -59,12 +60,16 @@ class Proxy:
 
 
 def seldom(rate: float, seed: int, faults: tuple[str, ...], prefix: str = "/") -> Choose:
-    """Return a choice that injects faults at random at a given rate."""
+    """Return a choice that hits requests at random at a given rate, with each fault in turn."""
     generator = random.Random(seed)
+    turns = cycle(faults)
+    lock = threading.Lock()  # else threads interleave, and a seed does not give the same hits
 
     def choose(_method: str, path: str) -> str:
-        hit = path.startswith(prefix) and generator.random() < rate
-        return generator.choice(faults) if hit else "none"
+        if not path.startswith(prefix):
+            return "none"
+        with lock:
+            return next(turns) if generator.random() < rate else "none"
 
     return choose
 

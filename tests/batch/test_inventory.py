@@ -124,6 +124,14 @@ def test_what_is_no_inventory_is_refused(tmp_path: Path, text: str, sentence: st
         list(inventory_pages(str(path), Location.parse("s3://b/scans/"), Access()))
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", '{"fileSchema": 1}', "not JSON"])
+def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(text)
+    with pytest.raises(CannotRunError, match="Cannot read the inventory"):
+        list(inventory_pages(str(path), Location.parse("s3://b/scans/"), Access()))
+
+
 def test_key_set_notices_repetitions_within_and_between_pages() -> None:
     met = KeySet()
     assert met.add(["a", "b", "a"]).tolist() == [True, True, False]

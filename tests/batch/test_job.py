@@ -197,6 +197,7 @@ def test_interrupt_keeps_what_is_scored_and_says_how_to_go_on(
         command = [
             sys.executable, "-m", "batch", f"s3://{bucket.name}/scans/",
             f"s3://{bucket.name}/scores/", "--model-uri", str(model), "--no-tracking",
+            "--batch-size", "16",  # so 48 are read ahead, and the 60th is read when some are scored
         ]  # fmt: skip
         process = subprocess.Popen(
             command,

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from batch.faults import CannotRunError
 from batch.index import DoneIndex, version_of
-from batch.locations import Location
-from batch.objects import ScanObject, select
+from batch.locations import Access, Location, make_client
+from batch.objects import ScanObject, list_objects, select
 from batch.pipeline import Pace, Tally
 from batch.progress import progress_line
 
@@ -110,3 +111,29 @@ def test_progress_line_has_rate_and_time_left() -> None:
     assert progress_line(tally, 30.0) == "160 rows, 2.0/s, 2 errors"
     tally.objects_total = 400
     assert progress_line(tally, 30.0) == "160 rows of 400, 2.0/s, 2 errors, about 0:02:00 left"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "variable", "sentence"),
+    [
+        ("localhost:9000", None, "Expected --endpoint-url"),
+        (None, ("AWS_ENDPOINT_URL", "localhost:9000"), "Expected --endpoint-url"),
+        (None, ("AWS_PROFILE", "no-such-profile"), "no usable AWS credentials"),
+        (None, ("AWS_CONFIG_FILE", __file__), "Unable to parse config file"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_said_in_one_sentence(
+    endpoint: str | None,
+    variable: tuple[str, str] | None,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if variable:
+        monkeypatch.setenv(*variable)
+    with pytest.raises(CannotRunError, match=sentence):
+        make_client(Access(endpoint_url=endpoint))
+
+
+def test_an_input_that_is_a_file_is_called_one() -> None:
+    with pytest.raises(CannotRunError, match="is a file; expected a folder"):
+        next(list_objects(Location.parse(__file__), None))

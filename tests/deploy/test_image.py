@@ -19,7 +19,7 @@ from tests.s3_server import S3Server, free_port
 
 NAME = "localhost/chest-ct-test-image"  # kept after the tests: the next build is quick
 CONTEXT = ("Dockerfile", ".dockerignore", "requirements-serve.txt", "serve", "deploy")
-
+SCORES = '{"accuracy": 0.9, "n": 50}'
 
 # What deploy/slim-venv.sh leaves must still do the model's and the server's work.
 WORK = """
@@ -55,6 +55,7 @@ def checkout(stand_in_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     model = folder / "artifacts/training/model"
     shutil.copytree(stand_in_model, model)
     shutil.copy(ROOT / "deploy/no-model/requirements.txt", model / "requirements.txt")
+    (folder / "scores.json").write_text(SCORES)
     for path in [".env", ".git/config", "mlflow.db", "scans/patient.dcm", "deploy/.env"]:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text("private")
@@ -141,6 +142,7 @@ def test_only_code_and_the_model_reach_the_builder(
     folders = ("serve/", "artifacts/training/model/", "deploy/no-model/")
     files = {
         "requirements-serve.txt",
+        "scores.json",
         "deploy/entrypoint.sh",
         "deploy/slim-venv.sh",
         "deploy/write_byte_code.py",
@@ -162,6 +164,28 @@ def test_labels_tell_what_the_image_is(engine: Engine, image: str) -> None:
     assert name == "chest-cancer-app"
     assert "not a medical device" in description
     assert base == BASE
+
+
+def test_evaluations_scores_go_with_the_pipelines_model_and_no_other(
+    engine: Engine, image: str, image_without_model: str
+) -> None:
+    said = engine("run", "--rm", "--entrypoint", "cat", image, "/opt/model/scores.json")
+    assert said == SCORES
+    listing = engine("run", "--rm", "--entrypoint", "ls", image_without_model, "/opt/model")
+    assert "scores.json" not in listing
+
+
+def test_it_builds_where_nothing_was_evaluated(engine: Engine, checkout: Path, image: str) -> None:
+    name = f"{NAME}:without-scores"
+    (checkout / "scores.json").unlink()
+    try:
+        engine("build", "-q", "-t", name, "--build-arg", f"PYTHON_IMAGE={BASE}", checkout)
+        listing = engine("run", "--rm", "--entrypoint", "ls", name, "/opt/model")
+    finally:
+        (checkout / "scores.json").write_text(SCORES)
+        engine("rmi", name, check=False)
+    assert "MLmodel" in listing
+    assert "scores.json" not in listing
 
 
 def test_without_a_model_it_says_what_to_set(engine: Engine, image_without_model: str) -> None:

@@ -44,10 +44,10 @@ def trial_server(
 def tight_server(
     trial_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
-    """A server that takes 1 MB, 5 rows, 2 requests at once and 2 seconds."""
+    """A server that takes 1 MB, 5 rows, 2 requests at once and 3 seconds."""
     options = ("--max-body-mb", "1", "--max-rows", "5", "--max-in-flight", "2")
     folder = tmp_path_factory.mktemp("tight")
-    with running_serve(trial_model, folder, *options, "--request-timeout-s", "2") as server:
+    with running_serve(trial_model, folder, *options, "--request-timeout-s", "3") as server:
         yield server
 
 

@@ -88,20 +88,20 @@ def test_more_requests_than_places(tight_server: ServerProcess) -> None:
 
 def test_an_answer_that_takes_too_long(tight_server: ServerProcess) -> None:
     started = time.monotonic()
-    answer = predict(tight_server, b"sleep 4")
+    answer = predict(tight_server, b"sleep 8")
     assert answer.status_code == 504
-    assert time.monotonic() - started < 3.9
+    assert time.monotonic() - started < 7.9, "the thread is to be at work still"
     # The thread still works on it and keeps its place, so one of two more requests is refused.
     with ThreadPoolExecutor(2) as pool:
-        more = list(pool.map(lambda _: predict(tight_server, b"sleep 0.5"), range(2)))
+        more = list(pool.map(lambda _: predict(tight_server, b"sleep 1"), range(2)))
     assert sorted(answer.status_code for answer in more) == [200, 503]
-    time.sleep(max(0, started + 5 - time.monotonic()))
+    time.sleep(max(0, started + 9 - time.monotonic()))
     assert predict(tight_server, png(9), b"sleep 0").status_code == 200
 
 
 def test_health_answers_while_scans_are_scored(tight_server: ServerProcess) -> None:
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(predict, tight_server, b"sleep 1.5")
+        slow = pool.submit(predict, tight_server, b"sleep 2")
         time.sleep(0.2)
         assert requests.get(f"{tight_server.url}/health", timeout=5).status_code == 200
         assert not slow.done()

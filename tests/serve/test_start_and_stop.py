@@ -124,16 +124,16 @@ def test_sigterm_lets_running_requests_finish(trial_model: Path, tmp_path: Path)
     with running_serve(trial_model, tmp_path) as server, ThreadPoolExecutor(4) as pool:
 
         def slow(_: int) -> requests.Response:
-            files = {"files": ("a", b"sleep 3")}
+            files = {"files": ("a", b"sleep 5")}
             return requests.post(f"{server.url}/predict", files=files, timeout=60)
 
         requests.post(f"{server.url}/predict", files={"files": ("a", b"x")}, timeout=60)
         answers = [pool.submit(slow, i) for i in range(4)]
-        time.sleep(1)
+        time.sleep(2)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"{server.url}/ping", timeout=5)
+            while not any(answer.done() for answer in answers):
+                requests.get(f"{server.url}/ping", timeout=5)
         for answer in answers:
             (row,) = answer.result().json()["predictions"]
             assert row["label"]

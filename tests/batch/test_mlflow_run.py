@@ -1,0 +1,75 @@
+"""The job as an MLflow project's entry point, from a checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tests.batch.conftest import ROOT, clean_environment, png
+
+
+def mlflow_run(tmp_path: Path, **parameters: object) -> subprocess.CompletedProcess[str]:
+    """Run the entry point of this checkout; what MLflow itself writes goes to `tmp_path`."""
+    given = [text for k, v in parameters.items() for text in ("-P", f"{k}={v}")]
+    programs = Path(sys.executable).parent
+    command = ["mlflow", "run", ROOT, "-e", "batch_scoring", *given, "--env-manager", "local"]
+    return subprocess.run(
+        [programs / command[0], *command[1:]],
+        env=clean_environment(tmp_path, PATH=f"{programs}{os.pathsep}{os.environ['PATH']}"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def only_run(tmp_path: Path) -> tuple[MlflowClient, Run]:
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    (run,) = client.search_runs(experiments)
+    return client, run
+
+
+def test_mlflow_run_scores_a_folder_as_one_tracked_run(
+    tmp_path: Path, stand_in_model: Path
+) -> None:
+    scans, scores = tmp_path / "scans of today", tmp_path / "scores"
+    scans.mkdir()
+    for n in range(5):
+        (scans / f"{n}.png").write_bytes(png(n))
+    done = mlflow_run(tmp_path, input=scans, output=scores, model_uri=stand_in_model, batch_size=2)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert pq.read_table(scores / "part-00000.parquet").num_rows == 5
+    assert (scores / "_SUCCESS").exists()
+    summary = json.loads((scores / "summary.json").read_text())
+    client, run = only_run(tmp_path)
+    assert run.info.run_id == summary["mlflow_run_id"]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["batch_size"] == "2"
+    assert run.data.params["workers"] == "16", "what the entry point does not have is logged too"
+    assert run.data.tags["model_uri"] == stand_in_model.as_uri()
+    assert run.data.metrics["rows"] == 5
+    artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert artifacts == {"summary.json", "errors_sample.json"}
+
+
+def test_mlflow_run_fails_where_rows_have_errors(tmp_path: Path, stand_in_model: Path) -> None:
+    scans, scores = tmp_path / "scans", tmp_path / "scores"
+    scans.mkdir()
+    (scans / "1.png").write_bytes(png(1))
+    (scans / "notes.txt").write_bytes(b"no scan")
+    done = mlflow_run(tmp_path, input=scans, output=scores, model_uri=stand_in_model)
+    assert done.returncode == 1
+    assert "1 of 2 rows have errors" in done.stderr
+    assert (scores / "_SUCCESS").exists()
+    _client, run = only_run(tmp_path)
+    assert run.info.status == "FAILED"
+    assert run.data.metrics["rows_with_errors"] == 1
