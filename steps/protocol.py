@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from model.decision import healthy_index, probabilities
-from steps.baselines import BASELINES
+from steps.baselines import BASELINES, Baseline
 from steps.bootstrap import group_weights, interval, weighted_share
 from steps.cross_validation import FOLDS, grouped_folds, solve_head
 from steps.metrics import balanced_accuracy, roc_auc
@@ -100,7 +101,7 @@ def grouped_score(
     """Score the model when near-duplicates are joined differently."""
     regrouped = dataclasses.replace(scans, groups=groups.astype(str))
     scored = _scored(
-        regrouped, loss, repeats, seed, lambda s, r: grouped_folds(s.labels, s.groups, r)
+        regrouped, loss, repeats, seed, lambda s, r: grouped_folds(s.labels, s.groups, r), {}
     )
     return {
         "groups": len(np.unique(groups)),
@@ -133,12 +134,13 @@ def _scored(
     repeats: int,
     seed: int,
     folds: Callable[[KeptScans, int], Iterator[Fold]],
+    baselines: Mapping[str, Baseline] = BASELINES,
 ) -> dict[str, Any]:
     """Score the model and each baseline on the same folds."""
     views = scans.vectors.shape[1]
     shape = (repeats, len(scans.labels))
     p = np.full((*shape, len(scans.classes)), np.nan)
-    called = {name: np.full(shape, -1, dtype=np.int64) for name in BASELINES}
+    called = {name: np.full(shape, -1, dtype=np.int64) for name in baselines}
     for repeat in range(repeats):
         for train, held_out in folds(scans, seed + repeat):
             features = scans.vectors[train].reshape(-1, scans.vectors.shape[2])
@@ -147,9 +149,11 @@ def _scored(
                 features, labels.repeat(views), len(scans.classes), loss.l2, loss.balanced
             )
             p[repeat, held_out] = probabilities(head.logits(scans.vectors[held_out, 0]))
-            for name, baseline in BASELINES.items():
+            for name, baseline in baselines.items():
                 seen = scans.measured[name]
-                called[name][repeat, held_out] = baseline(seen[train], labels, seen[held_out])
+                with threadpool_limits(1):  # see solve_head
+                    answers = baseline(seen[train], labels, seen[held_out])
+                called[name][repeat, held_out] = answers
     called_by_model = np.where(np.isnan(p[..., 0]), -1, p.argmax(axis=2))
     return {
         "scans": len(scans.labels),

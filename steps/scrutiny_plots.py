@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from model.images import decode_grey
 from scans.manifest import ManifestRow
@@ -81,7 +81,7 @@ def write_stress(folder: Path, stress: Mapping[str, Any]) -> None:
 
 
 def write_contact_sheet(folder: Path, data: Path, rows: Sequence[ManifestRow]) -> None:
-    """Write near_duplicates.png: a line per group, the largest groups first.
+    """Write near_duplicates.png: a line per group, the largest first.
 
     Args:
         folder: exists.
@@ -95,6 +95,8 @@ def write_contact_sheet(folder: Path, data: Path, rows: Sequence[ManifestRow]) -
     shown = several[:SHOWN_GROUPS]
     lines = max(len(shown), 1)
     sheet = Image.new("L", (SHOWN_SCANS * THUMBNAIL_PX, lines * THUMBNAIL_PX), 255)
+    if not shown:
+        ImageDraw.Draw(sheet).text((8, 8), "No two scans are so alike: each is its own group.", 0)
     for y, group in enumerate(shown):
         for x, row in enumerate(group[:SHOWN_SCANS]):
             grey = Image.fromarray(decode_grey((data / row.path).read_bytes()))

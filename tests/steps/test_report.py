@@ -100,3 +100,11 @@ def test_contact_sheet_has_a_line_per_group_of_several(tmp_path: Path) -> None:
     sheet = np.asarray(Image.open(tmp_path / "near_duplicates.png"))
     assert sheet.shape == (2 * 112, 6 * 112)
     assert sheet[56, [56, 168, 280, 392]].tolist() == [80, 120, 160, 255]
+
+
+def test_contact_sheet_says_when_every_scan_is_its_own_group(tmp_path: Path) -> None:
+    row = ManifestRow("0.png", "normal", "0", 1, "a", "train", 64, 48, "L", "PNG")
+    write_contact_sheet(tmp_path, tmp_path, [row])
+    sheet = np.asarray(Image.open(tmp_path / "near_duplicates.png"))
+    assert sheet.shape == (112, 6 * 112)
+    assert sheet.min() < 128  # a sentence, not an empty sheet
