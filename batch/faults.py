@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from botocore.exceptions import (
@@ -140,3 +141,8 @@ def is_s3_fault(error: BaseException) -> bool:
 def _short(error: Any) -> str:
     text = " ".join(str(error).split()).rstrip(".")
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def without_passwords(text: str) -> str:
+    """Return a text in which URLs (a tracking server's, say) have lost `user:password@`."""
+    return re.sub(r"//[^/@\s]+@", "//", text)

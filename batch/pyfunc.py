@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batch.faults import CannotRunError
+from batch.faults import CannotRunError, without_passwords
 from batch.parts import model_column_type
 
 # 32 x 32 grey pixels, to see the model's columns before any scan is read.
@@ -122,7 +122,7 @@ def _files(uri: str, scratch: Path) -> Path:
 
 
 def _missing(uri: str, error: Exception) -> str:
-    detail = " ".join(str(error).split())[:200].rstrip(".")
+    detail = without_passwords(" ".join(str(error).split()))[:200].rstrip(".")
     return (
         f"Cannot find or fetch the model {uri} ({detail}). Check --model-uri and "
         "MLFLOW_TRACKING_URI; `mlflow models` and the registry's page list what there is."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from batch.faults import CannotRunError
+from batch.faults import CannotRunError, without_passwords
 from batch.pyfunc import PinnedModel, quiet_mlflow
 from batch.summary import Counts
 
@@ -98,4 +98,4 @@ def metrics_of(summary: dict[str, Any]) -> dict[str, float]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".")
+    return without_passwords(" ".join(str(error).split()))[:200].rstrip(".")

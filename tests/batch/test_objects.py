@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from batch.faults import CannotRunError
+from batch.faults import CannotRunError, without_passwords
 from batch.index import DoneIndex, version_of
 from batch.locations import Access, Location, make_client
 from batch.objects import ScanObject, list_objects, select
@@ -137,3 +137,10 @@ def test_settings_that_cannot_be_used_are_said_in_one_sentence(
 def test_an_input_that_is_a_file_is_called_one() -> None:
     with pytest.raises(CannotRunError, match="is a file; expected a folder"):
         next(list_objects(Location.parse(__file__), None))
+
+
+def test_passwords_in_addresses_are_not_repeated() -> None:
+    text = "API request to http://me:secret@host:5000/api failed; see https://host/a@b"
+    assert without_passwords(text) == (
+        "API request to http://host:5000/api failed; see https://host/a@b"
+    )
