@@ -10,6 +10,8 @@ import pandas as pd
 
 from model.scorer import HEATMAP, Scorer
 
+OWN_THRESHOLD = -1.0  # the parameter's default: MLflow's parameters have no null
+
 
 class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
     """A DataFrame with the column `image` in, a DataFrame with a row per scan out."""
@@ -26,19 +28,27 @@ class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no
         Args:
             context: MLflow's, unused after loading.
             model_input: column `image`: a file's bytes, or base64 text of them.
-            params: `threshold` (0-1) overrides the model's own; below 0 keeps it. `explain` adds
-                the column `heatmap`.
+            params: `threshold` (0-1) overrides the model's own; -1 keeps it. `explain` adds the
+                column `heatmap`.
 
         Returns:
             One row per input row, in order: `label`, `probability`, `p_<class>` for each class,
             `error`, `out_of_domain` and, when asked for, `heatmap` (base64 of a PNG). The columns
             are objects, so that what is missing is None, never NaN.
+
+        Raises:
+            ValueError: the threshold is none.
         """
         wanted = params or {}
-        threshold, explain = wanted.get("threshold", -1.0), wanted.get("explain", False)
+        threshold, explain = wanted.get("threshold", OWN_THRESHOLD), wanted.get("explain", False)
+        if threshold != OWN_THRESHOLD and not 0 <= threshold <= 1:
+            raise ValueError(
+                f"Expected a threshold from 0 to 1 (or {OWN_THRESHOLD:g} for the model's own); "
+                f"received {threshold:g}."
+            )
         rows = self._scorer.rows(
             list(model_input["image"]),
-            threshold=threshold if threshold >= 0 else None,
+            threshold=None if threshold == OWN_THRESHOLD else threshold,
             explain=explain,
         )
         columns = [*self._scorer.columns, HEATMAP] if explain else self._scorer.columns

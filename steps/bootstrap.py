@@ -36,6 +36,31 @@ def weighted_share(
     return result
 
 
+def weighted_auc(
+    weights: NDArray[np.float64], positive: NDArray[np.bool_], score: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the area under the ROC curve in each draw, (draws,); NaN where a class is missing.
+
+    The area is the share of pairs, one scan of each class, that the score ranks rightly (Hanley &
+    McNeil 1982); a pair counts as often as its scans were drawn.
+
+    Args:
+        weights: (draws, n), of `group_weights`.
+        positive: whether the scan is diseased (n,).
+        score: of disease (repeats, n); NaN where a repeat did not score the scan.
+    """
+    sick, healthy = score[:, positive, np.newaxis], score[:, np.newaxis, ~positive]
+    both = np.isfinite(sick) & np.isfinite(healthy)
+    scored = both.sum(axis=0)
+    right = ((sick > healthy) + 0.5 * (sick == healthy)).sum(axis=0) / np.maximum(scored, 1)
+    of_sick, of_healthy = weights[:, positive], weights[:, ~positive]
+    with np.errstate(invalid="ignore"):
+        result: NDArray[np.float64] = ((of_sick @ right) * of_healthy).sum(axis=1) / (
+            (of_sick @ (scored > 0).astype(np.float64)) * of_healthy
+        ).sum(axis=1)
+    return result
+
+
 def interval(draws: NDArray[np.float64]) -> list[float] | None:
     """Return the 95 % percentile interval of draws; None when too few of them are numbers."""
     known = draws[np.isfinite(draws)]

@@ -18,14 +18,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model.artefact import Card
-from model.decision import labels, probabilities
+from model.decision import healthy_index, labels, probabilities
 from model.preprocessing import scan_pixels
 from scans.manifest import MANIFEST, ManifestRow, read_manifest
+from steps.bootstrap import group_weights, interval, weighted_auc, weighted_share
 from steps.errors import StageError, one_sentence_errors
 from steps.evaluation_plots import write_plots
 from steps.folders import replaced_folder
 from steps.headline import headline
-from steps.metrics import scores
+from steps.metrics import disease_probability, scores
 from steps.register import numbers
 from steps.register import register as register_version
 from steps.report import write_report
@@ -78,6 +79,8 @@ def evaluation(
     actual = np.array([index[row.label] for row in rows], dtype=np.int64)
     predicted = np.array([index[label] for label in predictions["label"]], dtype=np.int64)
     result = scores(actual, predicted, p, card.classes)
+    groups = np.array([row.group for row in rows])
+    result |= group_intervals(actual, predicted, p, groups, card.classes)
     result["phantom"] = card.phantom
     say("comparing with the full-precision network")
     reference = keras_probabilities(trained, data, rows, card)
@@ -110,6 +113,34 @@ def predict_scans(model: Any, data: Path, rows: Sequence[ManifestRow]) -> pd.Dat
         [{"path": r.path, "sha256": r.sha256, "group": r.group, "actual": r.label} for r in rows]
     )
     return pd.concat([known, pd.concat(parts, ignore_index=True)], axis=1)
+
+
+def group_intervals(
+    actual: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    p: NDArray[np.float64],
+    groups: NDArray[np.str_],
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Bootstrap the test split by group: what no formula gives for scans that come in groups.
+
+    Returns:
+        `balanced_accuracy_ci95` and `roc_auc_ci95` (for two classes), None where unknown.
+    """
+    weights = group_weights(groups, seed=0)
+    recalls = [
+        weighted_share(weights[:, actual == c], predicted[actual == c] == c)
+        for c in np.unique(actual)
+    ]
+    healthy = healthy_index(classes)
+    area = None
+    if healthy is not None and len(classes) == 2 and len(recalls) == 2:
+        disease = disease_probability(p, classes)[np.newaxis]
+        area = interval(weighted_auc(weights, actual != healthy, disease))
+    return {
+        "balanced_accuracy_ci95": interval(np.mean(recalls, axis=0)),
+        "roc_auc_ci95": area,
+    }
 
 
 def keras_probabilities(

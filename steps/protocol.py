@@ -16,9 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from model.decision import healthy_index, probabilities
 from steps.baselines import BASELINES, Baseline
-from steps.bootstrap import group_weights, interval, weighted_share
+from steps.bootstrap import group_weights, interval, weighted_auc, weighted_share
 from steps.cross_validation import FOLDS, grouped_folds, solve_head
-from steps.metrics import balanced_accuracy, roc_auc
+from steps.metrics import balanced_accuracy, disease_probability, roc_auc
 
 Labels = NDArray[np.int64]
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]  # positions to train on, positions to score
@@ -176,9 +176,9 @@ def summary(
         seed: of the bootstrap.
 
     Returns:
-        For each measure `mean` and `spread` (standard deviation over the repeats), and for those
-        of labels `ci95`, by bootstrap over the groups: the repeats tell how much the folds
-        matter, the interval how much it matters which patients came.
+        For each measure `mean` and `spread` (standard deviation over the repeats), and `ci95` (of
+        `roc_auc` for two classes only), by bootstrap over the groups: the repeats tell how much
+        the folds matter, the interval how much it matters which patients came.
     """
     per_repeat: list[dict[str, float | None]] = []
     for repeat, calls in enumerate(called):
@@ -197,6 +197,11 @@ def summary(
     for name, draws in _bootstrap(scans, called, seed).items():
         if name in result:
             result[name]["ci95"] = interval(draws)
+    healthy = healthy_index(scans.classes)
+    if p is not None and "roc_auc" in result and healthy is not None and len(scans.classes) == 2:
+        disease = np.stack([disease_probability(some, scans.classes) for some in p])
+        draws = weighted_auc(group_weights(scans.groups, seed), scans.labels != healthy, disease)
+        result["roc_auc"]["ci95"] = interval(draws)
     return result
 
 

@@ -152,6 +152,14 @@ def test_threshold_moves_the_label_and_not_the_probabilities(
     assert nothing["probability"].tolist() == nothing["p_normal"].tolist()
 
 
+@pytest.mark.parametrize("threshold", [1.5, -0.2, float("nan")])
+def test_what_is_no_threshold_is_refused_with_a_sentence(
+    model: Any, scans: list[bytes], threshold: float
+) -> None:
+    with pytest.raises(ValueError, match=r"Expected a threshold from 0 to 1 .* received"):
+        predict(model, scans[:1], {"threshold": threshold})
+
+
 def test_eight_threads_get_right_answers(model: Any, scans: list[bytes]) -> None:
     expected = predict(model, scans)["p_normal"].to_numpy(float)
 

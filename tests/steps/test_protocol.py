@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from steps.baselines import BASELINES
-from steps.bootstrap import DRAWS, group_weights, interval, weighted_share
+from steps.bootstrap import DRAWS, group_weights, interval, weighted_auc, weighted_share
 from steps.protocol import HeadLoss, KeptScans, grouped_score, protocols, summary
 
 LOSS = HeadLoss(l2=1e-3, balanced=True)
@@ -48,7 +49,7 @@ def test_protocols_count_files_images_and_groups(sections: dict) -> None:
     assert sections["grouped"]["groups"] == 40
     for section in sections.values():
         assert set(section["baselines"]) == set(BASELINES)
-        for measure in ("accuracy", "balanced_accuracy", "sensitivity", "specificity"):
+        for measure in ("accuracy", "balanced_accuracy", "roc_auc", "sensitivity", "specificity"):
             row = section["model"][measure]
             low, high = row["ci95"]
             assert 0 <= low <= high <= 1
@@ -91,3 +92,14 @@ def test_interval_is_wider_when_scans_come_in_groups() -> None:
         widths.append(high - low)
     assert widths[1] > 1.5 * widths[0]
     assert interval(np.full(10, np.nan)) is None
+
+
+def test_weighted_auc_is_the_auc_of_what_was_drawn() -> None:
+    rng = np.random.default_rng(0)
+    positive, score = np.arange(30) % 3 > 0, rng.normal(size=30).round(1)  # ties, too
+    weights = group_weights(np.arange(30) // 2, seed=0)
+    areas = weighted_auc(weights, positive, np.stack([score, score, np.full(30, np.nan)]))
+    for row in range(20):
+        drawn = weights[row].astype(int)
+        expected = roc_auc_score(positive.repeat(drawn), score.repeat(drawn))
+        assert areas[row] == pytest.approx(expected)

@@ -35,6 +35,7 @@ def scores(phantom: bool = False) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "n": 50, "accuracy": 0.96, "accuracy_ci95": [0.9, 1.0], "balanced_accuracy": 0.9312,
+        "balanced_accuracy_ci95": [0.8321, 0.97], "roc_auc_ci95": None,
         "roc_auc": 0.99, "phantom": phantom, "sensitivity": PROPORTION, "specificity": None,
         "calibration": {
             "held_out_groups": {
@@ -65,7 +66,16 @@ def test_report_is_one_whole_page(tmp_path: Path) -> None:
     )
     write_report(tmp_path, scores())
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for text in ("0.931", "0.941", "0.812", "0.6123", "gamma 1.6", "not a medical device", "206"):
+    for text in (
+        "0.931",
+        "(0.832–0.970)",
+        "0.941",
+        "0.812",
+        "0.6123",
+        "gamma 1.6",
+        "not a medical device",
+        "206",
+    ):
         assert text in page
     assert "<b>files</b>" not in page  # escaped
     assert "data:image/png;base64," in page
