@@ -62,7 +62,7 @@ def fine_tune(
     keras.utils.set_random_seed(seed)
     lower, upper = split_at(keras_base, settings.blocks)
     maps, labels = _boundary_maps(lower, data, rows, base, views, seed)
-    upper.trainable = True
+    _set_trainable(upper, True)
     network = keras.Model(upper.input, keras_head(pooled_features(upper.output)))
     network.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate),
@@ -81,7 +81,13 @@ def fine_tune(
             verbose=0,
         )
         say(f"  epoch {epoch + 1}: loss {done.history['loss'][0]:.4f}")
-    upper.trainable = False
+    _set_trainable(upper, False)
+
+
+def _set_trainable(network: Any, trainable: bool) -> None:
+    """Freeze or free every layer: a model's own switch does not reach layers that it shares."""
+    for layer in network.layers:
+        layer.trainable = trainable
 
 
 def _boundary_maps(
