@@ -195,6 +195,7 @@ def test_a_missing_source_gets_one_sentence_and_keeps_what_was_there(
     failed = mlflow_run(checkout, source="/no/such/scans.zip")
     assert failed.returncode != 0
     assert "/no/such/scans.zip" in failed.stderr
+    assert "see above what data_ingestion says" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert (checkout / "scores.json").read_bytes() == scores
 
@@ -225,3 +226,16 @@ def test_an_unreachable_tracking_server_gets_one_sentence(checkout: Path) -> Non
     assert failed.returncode == 1
     assert "does not answer" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_a_stage_is_an_entry_point_of_its_own(checkout: Path) -> None:
+    given = ["phantom_images=20", "group_distance_bits=10", "resplit=true", "seed=0"]
+    options = [text for value in given for text in ("-P", value)]
+    done = run(
+        "mlflow", "run", ".", "--env-manager", "local", "-e", "data_ingestion", *options,
+        cwd=checkout,
+    )  # fmt: skip
+    assert done.returncode == 0
+    newest = runs(checkout)[0]
+    assert newest.data.tags["stage"] == "data_ingestion"
+    assert newest.data.params["resplit"] == "true"
