@@ -153,6 +153,16 @@ def scores_beside(folder: Path) -> dict[str, Any] | None:
     return scores
 
 
+def scores_of_model(scores: dict[str, Any] | None, digest: str | None) -> dict[str, Any] | None:
+    """Return scores if they are those of the model with this digest, as far as they tell.
+
+    A scores.json may lie beside a model that was trained anew and not evaluated since.
+    """
+    if scores is None:
+        return None
+    return scores if scores.get("network_sha256", digest) == digest else None
+
+
 def scores_in_tags(tags: dict[str, str]) -> dict[str, Any] | None:
     """Return the numbers in tags such as `score.sensitivity.value`, nested again, or None."""
     scores: dict[str, Any] = {}
@@ -188,6 +198,6 @@ def about(files: ModelFiles, metadata: Any) -> dict[str, Any]:
         "model_digest": own.get("network_sha256"),
         "created_at": metadata.utc_time_created,
         "params": {spec.name: str(spec.dtype.name) for spec in schema.params} if schema else {},
-        "scores": files.scores,
+        "scores": scores_of_model(files.scores, own.get("network_sha256")),
         "notice": NOTICE,
     }

@@ -21,6 +21,7 @@ import click
 import mlflow
 import yaml
 from ruamel.yaml import YAML
+from zc.lockfile import LockError, LockFile
 
 from steps.errors import StageError, one_sentence_errors
 from steps.headline import headline
@@ -29,6 +30,7 @@ from steps.tracking import PARENT_RUN_VARIABLE, say, stage_run
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("data_ingestion", "prepare_base_model", "training", "evaluation")
 SAVED_PARAMS = Path(".dvc/tmp/params.before-run.yaml")
+RUN_LOCK = Path(".dvc/tmp/main.lock")
 
 # What a POSIX shell reads inside the double quotes that dvc.yaml puts round a value.
 SHELL_CHARACTERS = frozenset('"$`\n')
@@ -113,6 +115,28 @@ def changed_params(changes: Overrides, root: Path = ROOT) -> Iterator[None]:
             saved.unlink()
 
 
+@contextlib.contextmanager
+def only_run(root: Path = ROOT) -> Iterator[None]:
+    """Keep a second run out of the checkout until the block ends, however this process ends.
+
+    Raises:
+        StageError: another run is going on.
+    """
+    path = root / RUN_LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = LockFile(str(path))
+    except LockError as error:
+        raise StageError(
+            f"Another run of the pipeline is going on in {root}. Wait for it to end, or run this "
+            "one in a clone of its own."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.close()
+
+
 def restore_params(root: Path = ROOT) -> bool:
     """Put params.yaml back after a run that was killed; returns whether there was one."""
     saved = root / SAVED_PARAMS
@@ -175,6 +199,11 @@ def _in_git(root: Path) -> bool:
 @one_sentence_errors
 def main(parameters: tuple[str, ...]) -> None:
     os.chdir(ROOT)
+    with only_run():
+        _run(parameters)
+
+
+def _run(parameters: tuple[str, ...]) -> None:
     if restore_params():
         say("params.yaml put back as it was before a run that was interrupted")
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))

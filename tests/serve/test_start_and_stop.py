@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from serve.model_files import first_line, scores_in_tags
+from serve.model_files import first_line, scores_in_tags, scores_of_model
 from tests.serve.conftest import png
 from tests.serve.server_process import ROOT, running_serve
 from tests.serve.test_observe import value
@@ -138,6 +138,14 @@ def test_sigterm_lets_running_requests_finish(trial_model: Path, tmp_path: Path)
             (row,) = answer.result().json()["predictions"]
             assert row["label"]
         server.process.wait(20)
+
+
+def test_scores_of_another_model_are_not_shown() -> None:
+    scores = {"accuracy": 0.9, "network_sha256": "a"}
+    assert scores_of_model(scores, "a") == scores
+    assert scores_of_model(scores, "b") is None
+    assert scores_of_model({"accuracy": 0.9}, "b") == {"accuracy": 0.9}
+    assert scores_of_model(None, "b") is None
 
 
 def test_scores_from_tags_are_nested_again() -> None:

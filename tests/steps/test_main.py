@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from steps.errors import StageError
-from steps.main import SAVED_PARAMS, changed_params, overrides, restore_params
+from steps.main import SAVED_PARAMS, changed_params, only_run, overrides, restore_params
 
 PARAMS = {
     "data_ingestion": {"source": "phantom", "seed": 0, "resplit": False},
@@ -97,3 +97,12 @@ def test_a_killed_run_does_not_change_params_yaml_for_good(tmp_path: Path) -> No
     assert (tmp_path / SAVED_PARAMS).is_file()
     assert restore_params(tmp_path)
     assert path.read_text() == TEXT
+
+
+def test_a_second_run_in_the_checkout_is_kept_out_until_the_first_has_ended(
+    tmp_path: Path,
+) -> None:
+    with only_run(tmp_path), pytest.raises(StageError, match="Another run"), only_run(tmp_path):
+        pass
+    with only_run(tmp_path):
+        pass
