@@ -40,12 +40,13 @@ model.predict(pixels[np.newaxis], verbose=0)
 """,
 }
 MEASURE = """
-import json, resource, sys, time
+import json, re, sys, time
 start = time.perf_counter()
 trained, scan = sys.argv[1], open(sys.argv[2], "rb").read()
 {code}
 ready_s = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not ru_maxrss: that one starts from the parent's, which has Keras loaded. Linux only.
+peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
 print(json.dumps([ready_s, peak]))
 """
 
