@@ -200,18 +200,6 @@ def test_a_missing_source_gets_one_sentence_and_keeps_what_was_there(
     assert (checkout / "scores.json").read_bytes() == scores
 
 
-def test_each_stage_is_an_entry_point_of_its_own(checkout: Path) -> None:
-    done = run(
-        "mlflow", "run", ".", "--env-manager", "local", "-e", "data_ingestion",
-        "-P", "phantom_images=24", "-P", "group_distance_bits=10",
-        cwd=checkout,
-    )  # fmt: skip
-    assert done.returncode == 0
-    newest = runs(checkout)[0]
-    assert newest.data.params["phantom_images"] == "24"
-    assert newest.data.params["test_fraction"] == "0.2"
-
-
 def test_a_misspelt_parameter_is_refused_before_any_work(checkout: Path) -> None:
     failed = run(sys.executable, "-m", "steps.main", "epoch=3", cwd=checkout)
     assert failed.returncode == 1
