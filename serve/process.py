@@ -74,7 +74,10 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         CannotStartError: the address is taken, or is not this machine's.
     """
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With TCP named, asyncio sends small answers at once (TCP_NODELAY); else each waits 40 ms for
+    # the client's delayed acknowledgement.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host.strip("[]"), port))

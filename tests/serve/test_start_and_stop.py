@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from serve.model_files import first_line, scores_in_tags, scores_of_model
+from serve.process import bind
 from tests.serve.conftest import png
 from tests.serve.server_process import ROOT, running_serve
 from tests.serve.test_observe import value
@@ -138,6 +139,11 @@ def test_sigterm_lets_running_requests_finish(trial_model: Path, tmp_path: Path)
             (row,) = answer.result().json()["predictions"]
             assert row["label"]
         server.process.wait(20)
+
+
+def test_connections_send_small_answers_at_once() -> None:
+    with bind("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP  # what asyncio asks before it sets TCP_NODELAY
 
 
 def test_scores_of_another_model_are_not_shown() -> None:
