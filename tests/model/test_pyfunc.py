@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,21 +19,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import invocations
 from PIL import Image
 
-from scans.manifest import read_manifest
 from tests.model.tiny import Tiny
 
 COLUMNS = ["label", "probability", "p_adenocarcinoma", "p_normal", "error"]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_pipeline: Tiny) -> Any:
-    return mlflow.pyfunc.load_model(str(tiny_pipeline.model))
-
-
-@pytest.fixture(scope="module")
-def scans(tiny_pipeline: Tiny) -> list[bytes]:
-    rows = read_manifest(tiny_pipeline.data)
-    return [(tiny_pipeline.data / row.path).read_bytes() for row in rows]
 
 
 def predict(model: Any, images: list[Any], params: dict[str, Any] | None = None) -> Any:

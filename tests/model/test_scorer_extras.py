@@ -6,10 +6,8 @@ import base64
 import io
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
-import pytest
 from PIL import Image
 
 from model.artefact import Card
@@ -17,17 +15,6 @@ from model.out_of_domain import OutOfDomain
 from scans.manifest import read_manifest
 from steps.odd_pictures import odd_pictures
 from tests.model.tiny import Tiny
-
-
-@pytest.fixture(scope="module")
-def model(tiny_pipeline: Tiny) -> Any:
-    return mlflow.pyfunc.load_model(str(tiny_pipeline.model))
-
-
-@pytest.fixture(scope="module")
-def scans(tiny_pipeline: Tiny) -> list[bytes]:
-    rows = read_manifest(tiny_pipeline.data)
-    return [(tiny_pipeline.data / row.path).read_bytes() for row in rows]
 
 
 def test_odd_pictures_are_flagged_and_scans_are_not(model: Any, scans: list[bytes]) -> None:
