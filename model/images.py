@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import io
 from collections.abc import Callable
 
@@ -137,6 +138,8 @@ def check_size(width_px: int, height_px: int) -> None:
 
 def _base64_bytes(text: str) -> bytes:
     """Decode base64 text as senders really write it."""
+    with contextlib.suppress(ValueError):
+        return base64.b64decode(text, validate=True)  # most of it: as RFC 4648 has it
     if text.lstrip()[:5].lower() == "data:":
         text = text.partition(",")[2]
     compact = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
