@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ HEATMAP = "heatmap"  # the column that is only there when an explanation is aske
 BATCH = 16  # scans that go through the network together: about the fastest, 2.4 MB of pixels
 
 Pixels = NDArray[np.uint8]
+Maps = Callable[[], NDArray[np.float32]] | None  # of one batch's scans, once the network is done
 Row = dict[str, Any]
 
 
@@ -66,8 +68,14 @@ class Scorer:
         """
         used_threshold = self.card.threshold if threshold is None else threshold
         rows: list[Row] = []
+        under_way: deque[tuple[list[Pixels | ScanError], Maps]] = deque()
         for batch in self._decoded_batches(images):
-            rows += self._score(batch, used_threshold, explain)
+            pixels = [scan for scan in batch if not isinstance(scan, ScanError)]
+            under_way.append((batch, self._runtime.start(np.stack(pixels)) if pixels else None))
+            if len(under_way) == 2:  # so that the network never waits for this thread
+                rows += self._score(*under_way.popleft(), used_threshold, explain)
+        for batch, maps in under_way:
+            rows += self._score(batch, maps, used_threshold, explain)
         return rows
 
     def _decoded_batches(self, images: Sequence[object]) -> Iterator[list[Pixels | ScanError]]:
@@ -94,17 +102,20 @@ class Scorer:
             return error
 
     def _score(
-        self, batch: list[Pixels | ScanError], threshold: float | None, explain: bool
+        self,
+        batch: list[Pixels | ScanError],
+        under_way: Maps,
+        threshold: float | None,
+        explain: bool,
     ) -> list[Row]:
         columns = [*self.columns, HEATMAP] if explain else self.columns
         rows: list[Row] = [dict.fromkeys(columns) for _ in batch]
-        pixels = [scan for scan in batch if not isinstance(scan, ScanError)]
         for row, scan in zip(rows, batch, strict=True):
             if isinstance(scan, ScanError):
                 row["error"] = str(scan)
-        if not pixels:
+        if under_way is None:
             return rows
-        maps = self._runtime(np.stack(pixels))
+        maps = under_way()
         features = feature_vectors(maps)
         p = decision.probabilities(self._head.logits(features), self.card.temperature)
         chosen = decision.labels(p, self.card.classes, threshold)
