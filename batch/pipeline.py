@@ -1,9 +1,10 @@
-"""Reading ahead of the model: threads fetch, one thread scores, rows go to a sink."""
+"""Reading ahead of the model: threads fetch, two calls of the model overlap, rows go to a sink."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from batch.pyfunc import Scorer
 MAX_HELD_BYTES = 256 * 2**20  # of objects read ahead and not scored yet
 MIN_WINDOW = 256  # objects
 STORE_IS_AWAY = 50  # objects in a row that could not be read
+CALLS = 2  # of the model at once: one decodes its first scans while the other's are in the network
 
 
 @dataclass(frozen=True)
@@ -103,24 +105,61 @@ def score_all(
         CannotRunError: credentials ended or the store is away; rows scored so far are durable.
     """
     run = _Run(read, pace, stop, tally, wake or SimpleQueue())
+    calls = _Calls(scorer, stamp, run, sink)
     with ThreadPoolExecutor(pace.workers, thread_name_prefix="read") as pool:
         try:
             while not stop.is_set():
-                run.read_ahead(scans, pool, sink)
-                batch = run.next_batch()
-                if batch:
-                    sink.put(_rows(batch, scorer, stamp, tally))
-                elif run.idle:
+                run.read_ahead(scans, pool, sink.undurable)
+                if calls.one_more() or calls.collect():
+                    continue
+                if run.idle and not calls:
                     break
-                else:
-                    run.wait()
+                run.wait()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            calls.finish()
             sink.flush()
 
 
+class _Calls:
+    """The batches that are with the model, oldest first; their rows go to the sink in order."""
+
+    def __init__(self, scorer: Scorer, stamp: Stamp, run: _Run, sink: Sink) -> None:
+        self.scorer, self.stamp, self.run, self.sink = scorer, stamp, run, sink
+        self.pool = ThreadPoolExecutor(CALLS, thread_name_prefix="score")
+        self.pending: deque[tuple[list[Fetched], Future[list[dict[str, Any]]]]] = deque()
+
+    def __len__(self) -> int:
+        return len(self.pending)
+
+    def one_more(self) -> bool:
+        """Hand a batch to the model; say whether there was a batch, and a place for it."""
+        batch = self.run.next_batch() if len(self) < CALLS else []
+        if batch:
+            call = self.pool.submit(_rows, batch, self.scorer, self.stamp)
+            call.add_done_callback(lambda _: self.run.events.put(None))
+            self.pending.append((batch, call))
+        return bool(batch)
+
+    def collect(self) -> bool:
+        """Give the rows of the oldest batch to the sink; say whether it was done."""
+        if not self.pending or not self.pending[0][1].done():
+            return False
+        batch, call = self.pending.popleft()
+        rows = call.result()
+        self.run.scored(batch, rows)
+        self.sink.put(rows)
+        return True
+
+    def finish(self) -> None:
+        """Wait for the model, so that what it was given is not lost."""
+        self.pool.shutdown(wait=True)
+        while self.collect():
+            pass
+
+
 class _Run:
-    """The objects between listing and model."""
+    """The objects between listing and rows."""
 
     def __init__(
         self, read: Read, pace: Pace, stop: threading.Event, tally: Tally, events: SimpleQueue[Any]
@@ -128,6 +167,7 @@ class _Run:
         self.read, self.pace, self.stop, self.tally = read, pace, stop, tally
         self.events = events
         self.fetching = 0
+        self.scoring = 0
         self.held_bytes = 0
         self.ready: list[Fetched] = []
         self.more = True
@@ -138,10 +178,11 @@ class _Run:
     def idle(self) -> bool:
         return not (self.more or self.fetching or self.ready)
 
-    def read_ahead(self, scans: Iterator[ScanObject], pool: ThreadPoolExecutor, sink: Sink) -> None:
-        while self.more and self.fetching + len(self.ready) < min(
-            self.pace.ahead, self.pace.window - sink.undurable
-        ):
+    def read_ahead(
+        self, scans: Iterator[ScanObject], pool: ThreadPoolExecutor, undurable: int
+    ) -> None:
+        room = min(self.pace.ahead, self.pace.window - self.scoring - undurable)
+        while self.more and self.fetching + len(self.ready) < room:
             self.full = self.held_bytes > MAX_HELD_BYTES
             if self.full:
                 return
@@ -164,11 +205,19 @@ class _Run:
             return []
         batch = self.ready[: self.pace.batch_size]
         self.ready = self.ready[self.pace.batch_size :]
-        self.held_bytes -= sum(fetched.scan.size_bytes for fetched in batch)
+        self.scoring += len(batch)
         return batch
 
+    def scored(self, batch: list[Fetched], rows: list[dict[str, Any]]) -> None:
+        """Count a batch whose rows are there; its bytes are held no longer."""
+        self.scoring -= len(batch)
+        self.held_bytes -= sum(fetched.scan.size_bytes for fetched in batch)
+        failed = sum(isinstance(row.get("error"), str) for row in rows)
+        self.tally.rows_failed += failed
+        self.tally.rows_scored += len(rows) - failed
+
     def wait(self) -> None:
-        """Wait for an object, for the sink, or a moment (so that a signal is noticed)."""
+        """Wait for an object, the model, the sink, or a moment (so that a signal is noticed)."""
         try:
             self._take(self.events.get(timeout=0.5))
         except Empty:
@@ -210,16 +259,13 @@ class _Run:
             )
 
 
-def _rows(batch: list[Fetched], scorer: Scorer, stamp: Stamp, tally: Tally) -> list[dict[str, Any]]:
+def _rows(batch: list[Fetched], scorer: Scorer, stamp: Stamp) -> list[dict[str, Any]]:
     images = [fetched.data for fetched in batch if fetched.data is not None]
     answers = iter(scorer.score(images) if images else [])
     now = datetime.now(UTC)
     rows = []
     for fetched in batch:
         answer = next(answers) if fetched.data is not None else {"error": fetched.error}
-        failed = isinstance(answer.get("error"), str)
-        tally.rows_failed += failed
-        tally.rows_scored += not failed
         scan = fetched.scan
         rows.append(
             answer
