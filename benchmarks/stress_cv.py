@@ -2,8 +2,9 @@
 
 Cross-validates by near-duplicate group over all scans: in each fold a head is trained on the
 scans outside of it, with tones borrowed from those scans only, and scores the fold's scans
-changed in each way of steps/stress.py (whose other tones come from the same scans). The likeliest
-class is the answer. Nothing is kept between runs; every view and change goes through the network.
+changed in each way of steps/stress.py (whose other tones come from the same scans). A scan is
+called diseased from a threshold that the training scans of its fold gave, as training chooses the
+served one. Nothing is kept between runs; every view and change goes through the network.
 
     python -m benchmarks.stress_cv                 # some minutes on 2 cores
     python -m benchmarks.stress_cv --scans 40      # a try
@@ -22,6 +23,8 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model import decision
+from model.decision import probabilities
 from model.features import feature_vectors
 from model.images import decode_grey
 from model.preprocessing import scan_pixels
@@ -29,6 +32,7 @@ from model.runtime import Runtime
 from scans.manifest import ManifestRow, read_manifest
 from steps.augmentation import Augmentation, Donors
 from steps.base import read_base
+from steps.calibration import held_out_threshold
 from steps.cross_validation import grouped_folds, solve_head
 from steps.features import views_of_scan
 from steps.metrics import balanced_accuracy
@@ -80,12 +84,23 @@ def main(data: Path, prepared: Path, params: Path, scans: int, repeats: int, see
         for train, held_out in tqdm(folds, desc="folds", unit="fold"):
             donors = Donors((rows[i].label, greys[i]) for i in train)
             drawn = [views_of_scan(data, rows[i], base, views, donors, seed) for i in train]
+            vectors = features([view for scan in drawn for view in scan])
             head = solve_head(
-                features([view for scan in drawn for view in scan]),
+                vectors,
                 labels[train].repeat(1 + views.views),
                 len(base.classes),
                 settings["l2"],
                 settings["balanced_classes"],
+            )
+            threshold = held_out_threshold(
+                vectors.reshape(len(train), 1 + views.views, -1),
+                labels[train],
+                groups[train],
+                base.classes,
+                l2=settings["l2"],
+                balanced=settings["balanced_classes"],
+                sensitivity=settings["sensitivity"],
+                seed=seed + repeat,
             )
             tones: dict[str, list[NDArray[np.uint8]]] = defaultdict(list)
             for i in train:
@@ -99,7 +114,8 @@ def main(data: Path, prepared: Path, params: Path, scans: int, repeats: int, see
             for name, changed in answers.items():
                 pixels = [scan_pixels(file, base.preprocessing) for file in changed]
                 known = called.setdefault(name, np.full(len(rows), -1, dtype=np.int64))
-                known[held_out] = head.logits(features(pixels)).argmax(axis=1)
+                p = probabilities(head.logits(features(pixels)))
+                known[held_out] = decision.labels(p, base.classes, threshold)
         for name, answer in called.items():
             scored = answer >= 0
             found[name].append(balanced_accuracy(labels[scored], answer[scored]))

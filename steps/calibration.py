@@ -71,7 +71,8 @@ def calibrate(
     logits, actual = np.concatenate(repeats), np.tile(labels, REPEATS)
     known = np.isfinite(logits).all(axis=1)
     if not known.all():
-        return Calibration(1.0, None, {"temperature": 1.0, "threshold": None, "scans": 0})
+        unknown = {"scans": 0, "temperature": 1.0, "threshold": None}
+        return Calibration(1.0, None, unknown | {"stated_sensitivity": sensitivity})
     temperature = fit_temperature(logits, actual)
     report = {
         "scans": len(labels),
@@ -172,6 +173,36 @@ def threshold_for_sensitivity(
     ranked = np.sort(p[sick])[::-1]
     needed = max(1, int(np.ceil(sensitivity * len(ranked) - 1e-9)))
     return float(np.floor(ranked[needed - 1] * 1e4) / 1e4)
+
+
+def held_out_threshold(
+    vectors: NDArray[np.float32],
+    labels: Labels,
+    groups: NDArray[np.str_],
+    classes: Sequence[str],
+    *,
+    l2: float,
+    balanced: bool,
+    sensitivity: float,
+    seed: int,
+) -> float | None:
+    """Choose the threshold as `calibrate` does, on one shuffle: for cross-validating the choice.
+
+    Args:
+        vectors: and the rest: see `calibrate`; of the scans of one training fold.
+
+    Returns:
+        On the probability of disease at temperature 1 (a temperature would move both alike); None
+        where there is no healthy class or the groups are too few to hold any out.
+    """
+    healthy = healthy_index(classes)
+    logits = held_out_logits(
+        vectors, labels, groups, len(classes), l2=l2, balanced=balanced, seed=seed
+    )
+    if healthy is None or not np.isfinite(logits).all():
+        return None
+    p = disease_probability(probabilities(logits), classes)
+    return threshold_for_sensitivity(p, labels != healthy, sensitivity)
 
 
 def operating_point(

@@ -25,8 +25,9 @@ def headline(scores_path: Path) -> str:
             )
     if result["roc_auc"] is not None:
         lines.append(f"ROC AUC           {result['roc_auc']:.3f}")
-    if "protocol" in result and result["protocol"]["protocols"]["grouped"]["model"]:
-        grouped = result["protocol"]["protocols"]["grouped"]["model"]["balanced_accuracy"]
+    if "protocol" in result and result["protocol"]["protocols"]["grouped"]["model_at_threshold"]:
+        scored = result["protocol"]["protocols"]["grouped"]["model_at_threshold"]
+        grouped = scored["balanced_accuracy"]
         lines.append(
             f"grouped CV        {grouped['mean']:.3f}  (balanced accuracy, +/- "
             f"{grouped['spread']:.3f} over the shuffles)"

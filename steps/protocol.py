@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
+from model import decision
 from model.decision import healthy_index, probabilities
 from steps.baselines import BASELINES, Baseline
 from steps.bootstrap import group_weights, interval, weighted_auc, weighted_share
+from steps.calibration import held_out_threshold
 from steps.cross_validation import FOLDS, grouped_folds, solve_head
 from steps.metrics import balanced_accuracy, disease_probability, roc_auc
 
@@ -51,63 +53,67 @@ class KeptScans:
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadLoss:
-    """What decides the head, besides the features; the same in training."""
+class Recipe:
+    """What decides an answer besides the features; the same in training."""
 
     l2: float
     balanced: bool
+    sensitivity: float  # that the operating threshold is to reach on held-out groups
 
 
-def protocols(scans: KeptScans, loss: HeadLoss, repeats: int, seed: int) -> dict[str, Any]:
+def protocols(scans: KeptScans, recipe: Recipe, repeats: int, seed: int) -> dict[str, Any]:
     """Score the model and the baselines under each protocol.
 
     Args:
         scans: all distinct scans.
-        loss: of the head.
+        recipe: of the model.
         repeats: how often scans are shuffled into folds anew.
         seed: of the shuffles.
 
     Returns:
         JSON-ready: a section per protocol, from the most to the least flattering, each with
-        `what`, `scans`, `model` and `baselines`.
+        `what`, `scans`, `model` (the likeliest class) and `baselines`. The grouped one has
+        `model_at_threshold` as well: answers as the served model gives them, at a threshold that
+        was chosen within each fold's training scans the way training chooses it.
     """
     every_file = scans.taken(np.repeat(np.arange(len(scans.labels)), scans.copies))
     return {
         "tutorial": {
             "what": "random files with their exact copies; scored on 30 % of the files, of which "
             "the head was trained on a third",
-            **_scored(every_file, loss, repeats, seed, _tutorial_fold),
+            **_scored(every_file, recipe, repeats, seed, _tutorial_fold),
         },
         "random_files": {
             "what": "random files with their exact copies, 5-fold",
-            **_scored(every_file, loss, repeats, seed, _stratified_folds),
+            **_scored(every_file, recipe, repeats, seed, _stratified_folds),
         },
         "distinct_images": {
             "what": "exact copies counted once, 5-fold",
-            **_scored(scans, loss, repeats, seed, _stratified_folds),
+            **_scored(scans, recipe, repeats, seed, _stratified_folds),
         },
         "grouped": {
             "what": "near-duplicates kept together, 5-fold: the one to quote",
-            **_scored(
-                scans, loss, repeats, seed, lambda s, r: grouped_folds(s.labels, s.groups, r)
-            ),
+            **_scored(scans, recipe, repeats, seed, _grouped_folds, at_threshold=True),
         },
     }
 
 
 def grouped_score(
-    scans: KeptScans, groups: NDArray[np.int64], loss: HeadLoss, repeats: int, seed: int
+    scans: KeptScans, groups: NDArray[np.int64], recipe: Recipe, repeats: int, seed: int
 ) -> dict[str, Any]:
     """Score the model when near-duplicates are joined differently."""
     regrouped = dataclasses.replace(scans, groups=groups.astype(str))
-    scored = _scored(
-        regrouped, loss, repeats, seed, lambda s, r: grouped_folds(s.labels, s.groups, r), {}
-    )
+    scored = _scored(regrouped, recipe, repeats, seed, _grouped_folds, {}, at_threshold=True)
     return {
         "groups": len(np.unique(groups)),
         "largest_group": int(np.bincount(groups).max()),
         "model": scored["model"],
+        "model_at_threshold": scored["model_at_threshold"],
     }
+
+
+def _grouped_folds(scans: KeptScans, seed: int) -> Iterator[Fold]:
+    return grouped_folds(scans.labels, scans.groups, seed)
 
 
 def _stratified_folds(scans: KeptScans, seed: int) -> Iterator[Fold]:
@@ -130,38 +136,51 @@ def _tutorial_fold(scans: KeptScans, seed: int) -> Iterator[Fold]:
 
 def _scored(
     scans: KeptScans,
-    loss: HeadLoss,
+    recipe: Recipe,
     repeats: int,
     seed: int,
     folds: Callable[[KeptScans, int], Iterator[Fold]],
     baselines: Mapping[str, Baseline] = BASELINES,
+    at_threshold: bool = False,
 ) -> dict[str, Any]:
     """Score the model and each baseline on the same folds."""
     views = scans.vectors.shape[1]
     shape = (repeats, len(scans.labels))
     p = np.full((*shape, len(scans.classes)), np.nan)
+    called_at_threshold = np.full(shape, -1, dtype=np.int64)
     called = {name: np.full(shape, -1, dtype=np.int64) for name in baselines}
     for repeat in range(repeats):
         for train, held_out in folds(scans, seed + repeat):
             features = scans.vectors[train].reshape(-1, scans.vectors.shape[2])
             labels = scans.labels[train]
             head = solve_head(
-                features, labels.repeat(views), len(scans.classes), loss.l2, loss.balanced
+                features, labels.repeat(views), len(scans.classes), recipe.l2, recipe.balanced
             )
             p[repeat, held_out] = probabilities(head.logits(scans.vectors[held_out, 0]))
+            if at_threshold:
+                threshold = held_out_threshold(
+                    scans.vectors[train], labels, scans.groups[train], scans.classes,
+                    l2=recipe.l2, balanced=recipe.balanced,
+                    sensitivity=recipe.sensitivity, seed=seed + repeat,
+                )  # fmt: skip
+                answers = decision.labels(p[repeat, held_out], scans.classes, threshold)
+                called_at_threshold[repeat, held_out] = answers
             for name, baseline in baselines.items():
                 seen = scans.measured[name]
                 with threadpool_limits(1):  # see solve_head
                     answers = baseline(seen[train], labels, seen[held_out])
                 called[name][repeat, held_out] = answers
     called_by_model = np.where(np.isnan(p[..., 0]), -1, p.argmax(axis=2))
-    return {
+    result = {
         "scans": len(scans.labels),
         "groups": len(np.unique(scans.groups)),
         "repeats": repeats,
         "model": summary(scans, called_by_model, p, seed),
         "baselines": {name: summary(scans, c, None, seed) for name, c in called.items()},
     }
+    if at_threshold:
+        result["model_at_threshold"] = summary(scans, called_at_threshold, p, seed)
+    return result
 
 
 def summary(
@@ -242,6 +261,9 @@ def _bootstrap(
     healthy = healthy_index(scans.classes)
     if healthy in recalls and healthy is not None:
         draws["specificity"] = recalls[healthy]
-        if len(scans.classes) == 2 and len(recalls) == 2:
-            draws["sensitivity"] = recalls[1 - healthy]
+    sick = labels != healthy
+    if healthy is not None and sick.any():
+        of = called[:, scored][:, sick]
+        found = ((of >= 0) & (of != healthy)).sum(axis=0) / answers[sick]  # whatever the disease
+        draws["sensitivity"] = weighted_share(weights[:, sick], found)
     return draws

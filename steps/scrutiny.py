@@ -23,7 +23,7 @@ from steps.calibration import calibration_scores, without_temperature
 from steps.features import scan_features
 from steps.metrics import disease_probability, roc_auc
 from steps.odd_pictures import odd_pictures
-from steps.protocol import HeadLoss, KeptScans, grouped_score, protocols
+from steps.protocol import KeptScans, Recipe, grouped_score, protocols
 from steps.stress import changed_files, stress_rows, stress_score, worst_row
 from steps.tracking import say
 
@@ -163,10 +163,14 @@ def protocol_section(
         repeats: shuffles of each protocol.
         group_distance_bits: what the manifest's groups were made with, if known.
     """
-    loss = HeadLoss(record["head"]["l2"], record["head"]["balanced_classes"])
+    recipe = Recipe(
+        record["head"]["l2"],
+        record["head"]["balanced_classes"],
+        record["calibration"]["stated_sensitivity"],
+    )
     seed = record["seed"]
     section: dict[str, Any] = {
-        "protocols": protocols(scans, loss, repeats, seed),
+        "protocols": protocols(scans, recipe, repeats, seed),
         "group_distance_bits": group_distance_bits,
         "fine_tuned_blocks": record["fine_tuned_blocks"],
     }
@@ -175,7 +179,7 @@ def protocol_section(
         str(bits): grouped_score(
             scans,
             np.array(near_duplicate_groups(hashes, bits)),
-            loss,
+            recipe,
             min(repeats, SWEEP_REPEATS),
             seed,
         )

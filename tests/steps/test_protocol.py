@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from steps.baselines import BASELINES
 from steps.bootstrap import DRAWS, group_weights, interval, weighted_auc, weighted_share
-from steps.protocol import HeadLoss, KeptScans, grouped_score, protocols, summary
+from steps.protocol import KeptScans, Recipe, grouped_score, protocols, summary
 
-LOSS = HeadLoss(l2=1e-3, balanced=True)
+RECIPE = Recipe(l2=1e-3, balanced=True, sensitivity=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def noise() -> KeptScans:
 
 @pytest.fixture(scope="module")
 def sections(noise: KeptScans) -> dict:
-    return protocols(noise, LOSS, repeats=2, seed=0)
+    return protocols(noise, RECIPE, repeats=2, seed=0)
 
 
 def test_only_the_grouped_protocol_sees_through_noise(sections: dict) -> None:
@@ -56,13 +58,43 @@ def test_protocols_count_files_images_and_groups(sections: dict) -> None:
             assert row["spread"] >= 0
 
 
+def test_the_served_threshold_reaches_its_sensitivity_on_scans_it_was_not_chosen_on() -> None:
+    """A rare healthy class and more features than scans: the likeliest class is mostly disease."""
+    rng = np.random.default_rng(3)
+    labels = (np.arange(240) % 6 == 0).astype(np.int64)
+    vectors = rng.normal(size=(240, 1, 500)) + 0.15 * labels[:, np.newaxis, np.newaxis]
+    scans = KeptScans(
+        vectors=vectors.astype(np.float32),
+        labels=labels,
+        groups=np.arange(240).astype(str),
+        copies=np.ones(240, dtype=np.int64),
+        measured={name: rng.normal(size=(240, 2)) for name in BASELINES},
+        classes=("adenocarcinoma", "normal"),
+    )
+    grouped = protocols(scans, RECIPE, repeats=2, seed=0)["grouped"]
+    likeliest, served = grouped["model"], grouped["model_at_threshold"]
+    assert served["sensitivity"]["mean"] == pytest.approx(RECIPE.sensitivity, abs=0.05)
+    assert served["roc_auc"] == likeliest["roc_auc"]
+    assert served["specificity"]["mean"] > likeliest["specificity"]["mean"]
+    assert served["balanced_accuracy"]["mean"] > likeliest["balanced_accuracy"]["mean"]
+
+
+def test_more_diseases_than_one_have_intervals_and_a_threshold(noise: KeptScans) -> None:
+    three = dataclasses.replace(
+        noise, classes=("adenocarcinoma", "normal", "squamous"), labels=np.arange(80) // 2 % 3
+    )
+    row = protocols(three, RECIPE, repeats=1, seed=0)["distinct_images"]["model"]["sensitivity"]
+    low, high = row["ci95"]
+    assert low <= row["mean"] <= high
+
+
 def test_majority_is_half_right_on_balance(sections: dict) -> None:
     majority = sections["grouped"]["baselines"]["majority"]
     assert majority["balanced_accuracy"]["mean"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_joining_all_but_a_few_groups_is_counted(noise: KeptScans) -> None:
-    row = grouped_score(noise, np.repeat(np.arange(20), 4), LOSS, repeats=1, seed=0)
+    row = grouped_score(noise, np.repeat(np.arange(20), 4), RECIPE, repeats=1, seed=0)
     assert (row["groups"], row["largest_group"]) == (20, 4)
 
 

@@ -18,6 +18,7 @@ MEASURE = {"mean": 0.9412, "spread": 0.013, "ci95": [0.871, 0.982]}
 MODEL = dict.fromkeys(
     ("accuracy", "balanced_accuracy", "roc_auc", "sensitivity", "specificity"), MEASURE
 )
+SERVED = MODEL | {"balanced_accuracy": {"mean": 0.9577, "spread": 0.01, "ci95": [0.9, 0.98]}}
 SCORED = {
     "what": "<b>files</b>",
     "scans": 40,
@@ -51,11 +52,11 @@ def scores(phantom: bool = False) -> dict[str, Any]:
         },
         "stress": {"rows": {"gamma 1.6": row}, "worst": {"row": "gamma 1.6", **row}},
         "protocol": {
-            "protocols": dict.fromkeys(
-                ("tutorial", "random_files", "distinct_images", "grouped"), SCORED
-            ),
+            "protocols": dict.fromkeys(("tutorial", "random_files", "distinct_images"), SCORED)
+            | {"grouped": SCORED | {"model_at_threshold": SERVED}},
             "fine_tuned_blocks": 0, "group_distance_bits": 40,
-            "distances": {"40": {"groups": 206, "largest_group": 14, "model": MODEL}},
+            "distances": {"40": {"groups": 206, "largest_group": 14, "model": MODEL,
+                                 "model_at_threshold": SERVED}},
         },
     }  # fmt: skip
 
@@ -70,6 +71,7 @@ def test_report_is_one_whole_page(tmp_path: Path) -> None:
         "0.931",
         "(0.832–0.970)",
         "0.941",
+        "<b>0.958</b>",
         "0.812",
         "0.6123",
         "gamma 1.6",
