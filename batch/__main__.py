@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import os
 import signal
 import sys
 import threading
@@ -16,6 +18,8 @@ import click
 
 from batch.faults import CannotRunError
 from batch.locations import Access, Location
+
+M_ARENA_MAX = -8  # mallopt(3)
 
 
 class LocationType(click.ParamType[Location]):
@@ -128,6 +132,7 @@ def main(
     again. A new version of the same registered model scores everything anew in the same OUTPUT.
     An OUTPUT of another INPUT, --include, --format or model is refused unless --overwrite.
     """
+    share_memory_between_threads()
     from batch import job as jobs
     from batch.pipeline import Pace
     from batch.progress import say
@@ -169,6 +174,17 @@ def main(
             "`error`. --retry-failed scores them again."
         )
         sys.exit(1)
+
+
+def share_memory_between_threads() -> None:
+    """Keep memory flat in a long run: what one thread frees, the others can take.
+
+    Arrow's own allocators and glibc's arenas (up to eight a core) each keep what was freed in
+    them: 20 MB more after 50,000 objects. Call before pyarrow is imported.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, 2)
 
 
 @contextlib.contextmanager
