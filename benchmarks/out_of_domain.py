@@ -1,7 +1,7 @@
 """How often does a model notice that a picture is no chest CT?
 
-Scores pictures that installed packages ship (scikit-image, scikit-learn, pydicom; nothing is
-downloaded), drawn ones, and the data set's own test scans, and prints a table by kind.
+Scores the pictures that each evaluation scores (steps/odd_pictures.py), those that scikit-image
+ships as well (nothing is downloaded), and the data set's own test scans; prints a table by kind.
 
     pip install scikit-image
     python -m benchmarks.out_of_domain --model artifacts/training/model
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,12 @@ import click
 import mlflow
 import numpy as np
 import pandas as pd
-import pydicom
 from PIL import Image
 
-from model.images import MAX_ASPECT_RATIO, MIN_SIDE_PX
 from scans.manifest import read_manifest
-from steps.odd_pictures import odd_pictures
+from steps.odd_pictures import odd_pictures, usable
 
 FACES = 10  # of the 100 faces that scikit-image ships
-MODALITIES = {"CT": "CT of other body parts", "MR": "MR", "US": "ultrasound", "NM": "nuclear"}
 BATCH = 32
 
 
@@ -45,34 +41,6 @@ def scikit_image_pictures() -> dict[str, list[bytes]]:
     faces = np.load(folder / "lfw_subset.npy")[:: 100 // FACES][:FACES]
     found["faces"] = [png((face * 255).astype(np.uint8), (100, 100)) for face in faces]
     return found
-
-
-def pydicom_pictures() -> dict[str, list[bytes]]:
-    """Export one frame of each of pydicom's own test files, by modality; none is a chest CT."""
-    found: dict[str, list[bytes]] = {}
-    seen = set()
-    for path in sorted((Path(pydicom.__file__).parent / "data" / "test_files").rglob("*.dcm")):
-        try:
-            dataset = pydicom.dcmread(path)
-            pixels = np.asarray(dataset.pixel_array, dtype=np.float64)
-        except Exception:  # many of them are broken on purpose
-            continue
-        pixels = pixels[0] if int(dataset.get("NumberOfFrames", 1)) > 1 else pixels
-        pixels = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
-        if pixels.ndim != 2 or not usable(*pixels.shape):
-            continue
-        grey = ((pixels - pixels.min()) / max(np.ptp(pixels), 1) * 255).astype(np.uint8)
-        if grey.tobytes() not in seen:
-            seen.add(grey.tobytes())
-            kind = MODALITIES.get(str(dataset.get("Modality", "")), "other DICOM")
-            found.setdefault(f"pydicom: {kind}", []).append(png(grey))
-    return found
-
-
-def usable(width_px: int, height_px: int) -> bool:
-    """Tell whether the decoder takes a picture of this size at all."""
-    short, long = sorted((width_px, height_px))
-    return short >= MIN_SIDE_PX and long <= MAX_ASPECT_RATIO * short
 
 
 def png(grey: Any, size_px: tuple[int, int] | None = None) -> bytes:
@@ -97,8 +65,7 @@ def flags(model: Any, files: list[bytes]) -> list[bool | None]:
 @click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
 def main(model_uri: str, data: Path) -> None:
     model = mlflow.pyfunc.load_model(model_uri)
-    warnings.filterwarnings("ignore", module="pydicom")
-    kinds = odd_pictures() | scikit_image_pictures() | pydicom_pictures()
+    kinds = odd_pictures() | scikit_image_pictures()
     result: dict[str, Any] = {}
     for kind, files in kinds.items():
         answers = flags(model, files)

@@ -6,21 +6,28 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import sklearn
 from PIL import Image, ImageDraw
 
+from model.images import MAX_ASPECT_RATIO, MIN_SIDE_PX
+from model.quiet_decoders import quiet_decoders
+
 OF_EACH_KIND = 8
+MODALITIES = {"CT": "CT of other body parts", "MR": "MR", "US": "ultrasound", "NM": "nuclear"}
 SIZE_PX = (360, 280)  # width and height, as slices of the public set are
 
 
 def odd_pictures(seed: int = 0) -> dict[str, list[bytes]]:
-    """Draw pictures by kind: `blank`, `noise`, `blurred noise`, `gradient`, `text`, `photograph`.
+    """Draw or read pictures by kind.
 
     Args:
-        seed: of what is drawn. The photographs are the two that scikit-learn ships.
+        seed: of what is drawn. The photographs are the two that scikit-learn ships, the other
+            medical images are pydicom's own test files.
 
     Returns:
-        PNG or JPEG files by kind.
+        PNG or JPEG files by kind: `blank`, `noise`, `blurred noise`, `gradient`, `text`,
+        `photograph` and medical images that are no chest CT, by modality.
     """
     rng = np.random.default_rng(seed)
     kinds = {
@@ -33,7 +40,37 @@ def odd_pictures(seed: int = 0) -> dict[str, list[bytes]]:
     drawn = {name: [_png(draw(rng)) for _ in range(OF_EACH_KIND)] for name, draw in kinds.items()}
     photographs = Path(sklearn.__file__).parent / "datasets" / "images"
     drawn["photograph"] = [path.read_bytes() for path in sorted(photographs.glob("*.jpg"))]
-    return drawn
+    return drawn | other_medical_images()
+
+
+def other_medical_images() -> dict[str, list[bytes]]:
+    """Export one frame of each of pydicom's own test files, by modality; none is a chest CT."""
+    found: dict[str, list[bytes]] = {}
+    seen = set()
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    for path in sorted(folder.rglob("*.dcm")):
+        try:
+            with quiet_decoders():
+                dataset = pydicom.dcmread(path)
+                pixels = np.asarray(dataset.pixel_array, dtype=np.float64)
+        except Exception:  # noqa: S112 - many of them are broken on purpose
+            continue
+        pixels = pixels[0] if int(dataset.get("NumberOfFrames", 1)) > 1 else pixels
+        pixels = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
+        if pixels.ndim != 2 or not usable(*pixels.shape):
+            continue
+        grey = ((pixels - pixels.min()) / max(np.ptp(pixels), 1) * 255).astype(np.uint8)
+        if grey.tobytes() not in seen:
+            seen.add(grey.tobytes())
+            kind = MODALITIES.get(str(dataset.get("Modality", "")), "other DICOM")
+            found.setdefault(kind, []).append(_png(Image.fromarray(grey)))
+    return found
+
+
+def usable(width_px: int, height_px: int) -> bool:
+    """Tell whether the decoder takes a picture of this size at all."""
+    short, long = sorted((width_px, height_px))
+    return short >= MIN_SIDE_PX and long <= MAX_ASPECT_RATIO * short
 
 
 def _png(picture: Image.Image) -> bytes:

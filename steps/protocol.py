@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from model import decision
 from model.decision import healthy_index, probabilities
+from model.out_of_domain import fit_out_of_domain
 from steps.baselines import BASELINES, Baseline
 from steps.bootstrap import group_weights, interval, weighted_auc, weighted_share
 from steps.calibration import held_out_threshold
@@ -110,6 +111,34 @@ def grouped_score(
         "model": scored["model"],
         "model_at_threshold": scored["model_at_threshold"],
     }
+
+
+def flagged_held_out(
+    scans: KeptScans, flagged_share: float, repeats: int, seed: int
+) -> dict[str, float] | None:
+    """Measure how often chest CT of groups that were left out is called out of domain.
+
+    Args:
+        scans: all distinct scans.
+        flagged_share: that each fold's threshold is chosen for, as in training.
+        repeats: how often scans are shuffled into folds anew.
+        seed: of the shuffles.
+
+    Returns:
+        `mean` and `spread` (standard deviation over the repeats) of the share that is flagged;
+        None where the groups are too few to leave any out.
+    """
+    shares = []
+    for repeat in range(repeats):
+        flags = [
+            fit_out_of_domain(
+                scans.vectors[train], scans.groups[train], flagged_share, seed + repeat
+            ).flags(scans.vectors[held_out, 0])
+            for train, held_out in _grouped_folds(scans, seed + repeat)
+        ]
+        if flags:
+            shares.append(float(np.concatenate(flags).mean()))
+    return {"mean": float(np.mean(shares)), "spread": float(np.std(shares))} if shares else None
 
 
 def _grouped_folds(scans: KeptScans, seed: int) -> Iterator[Fold]:

@@ -23,7 +23,7 @@ from steps.calibration import calibration_scores, without_temperature
 from steps.features import scan_features
 from steps.metrics import disease_probability, roc_auc
 from steps.odd_pictures import odd_pictures
-from steps.protocol import KeptScans, Recipe, grouped_score, protocols
+from steps.protocol import KeptScans, Recipe, flagged_held_out, grouped_score, protocols
 from steps.stress import changed_files, stress_rows, stress_score, worst_row
 from steps.tracking import say
 
@@ -173,6 +173,9 @@ def protocol_section(
         "protocols": protocols(scans, recipe, repeats, seed),
         "group_distance_bits": group_distance_bits,
         "fine_tuned_blocks": record["fine_tuned_blocks"],
+        "flagged_held_out": flagged_held_out(
+            scans, record["out_of_domain"]["allowed_share_of_chest_ct"], repeats, seed
+        ),
     }
     hashes = [perceptual_hash(_grey(data, row)) for row in rows]
     section["distances"] = {

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from steps.baselines import BASELINES
 from steps.bootstrap import DRAWS, group_weights, interval, weighted_auc, weighted_share
-from steps.protocol import KeptScans, Recipe, grouped_score, protocols, summary
+from steps.protocol import KeptScans, Recipe, flagged_held_out, grouped_score, protocols, summary
 
 RECIPE = Recipe(l2=1e-3, balanced=True, sensitivity=0.9)
 
@@ -86,6 +86,19 @@ def test_more_diseases_than_one_have_intervals_and_a_threshold(noise: KeptScans)
     row = protocols(three, RECIPE, repeats=1, seed=0)["distinct_images"]["model"]["sensitivity"]
     low, high = row["ci95"]
     assert low <= row["mean"] <= high
+
+
+def test_held_out_scans_are_flagged_when_their_groups_are_unlike_the_others(
+    noise: KeptScans,
+) -> None:
+    scans = dataclasses.replace(noise, vectors=noise.vectors + np.float32(20))
+    strange = scans.vectors.copy()
+    strange[:2] *= np.linspace(-1, 1, 60, dtype=np.float32)  # one patient of 40
+    for vectors, share in ((scans.vectors, 0.0), (strange, 2 / 80)):
+        shown = dataclasses.replace(scans, vectors=vectors)
+        flagged = flagged_held_out(shown, 0.1, repeats=2, seed=0)
+        assert flagged is not None
+        assert flagged["mean"] == pytest.approx(share, abs=1e-9)
 
 
 def test_majority_is_half_right_on_balance(sections: dict) -> None:

@@ -55,6 +55,7 @@ def scores(phantom: bool = False) -> dict[str, Any]:
             "protocols": dict.fromkeys(("tutorial", "random_files", "distinct_images"), SCORED)
             | {"grouped": SCORED | {"model_at_threshold": SERVED}},
             "fine_tuned_blocks": 0, "group_distance_bits": 40,
+            "flagged_held_out": {"mean": 0.0123, "spread": 0.004},
             "distances": {"40": {"groups": 206, "largest_group": 14, "model": MODEL,
                                  "model_at_threshold": SERVED}},
         },
@@ -72,6 +73,7 @@ def test_report_is_one_whole_page(tmp_path: Path) -> None:
         "(0.832–0.970)",
         "0.941",
         "<b>0.958</b>",
+        "0.012 ± 0.004",
         "0.812",
         "0.6123",
         "gamma 1.6",
