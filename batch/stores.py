@@ -185,7 +185,13 @@ class FolderStore:
 
     def read(self, name: str) -> tuple[bytes, str]:
         """Return content and digest."""
-        data = (self.folder / name).read_bytes()
+        try:
+            data = (self.folder / name).read_bytes()
+        except PermissionError as error:
+            raise CannotRunError(
+                f"Cannot read {self.folder / name}: {error.strerror}. Grant read permission, then "
+                "run the same command again."
+            ) from error
         return data, _digest(data)
 
     def age_s(self, name: str) -> float:

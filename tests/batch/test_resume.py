@@ -274,3 +274,17 @@ def test_everything_written_to_s3_is_encrypted_with_the_key_given(
         store = S3Store(client, Location.parse("s3://b/out/"), "arn:aws:kms:eu:1:key/k")
         assert store.write("part", b"rows", only_if="absent") == '"e"'
         stubbed.assert_no_pending_responses()
+
+
+def test_a_file_that_may_not_be_read_is_told_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path)
+    store.write("part-00000.parquet", b"rows")
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read everything
+    with pytest.raises(CannotRunError, match=r"part-00000.parquet: Permission denied. Grant read"):
+        store.read("part-00000.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from batch.spark import TASKS_PER_SLOT
-from tests.batch.conftest import ROOT, Bucket, Result, clean_environment, png
+from tests.batch.conftest import ROOT, Bucket, Result, Run, clean_environment, png
 from tests.batch.fault_proxy import fault_proxy
 from tests.batch.test_job import COLUMNS, save_model
 
@@ -29,6 +30,16 @@ MISSING = [
 ]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}")
 
+# As docs/batch.md reads them: summary.json lies beside the parts.
+READ = """
+import json, sys
+from pyspark.sql import SparkSession
+
+spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+rows = spark.read.parquet(sys.argv[1] + "/part-*.parquet")
+counts = rows.selectExpr("count(*)", "count(label)", "count(error)").first()
+print(json.dumps({"counts": list(counts), "types": rows.dtypes}))
+"""
 MASTER = "local-cluster[2,1,2048]"
 OBJECTS = 400
 
@@ -120,6 +131,30 @@ def test_one_executor_killed_in_the_middle_costs_nothing_but_time(
     summary = Result(again.returncode, again.stdout, again.stderr).summary
     assert (summary["engine"], summary["objects_read"]) == ("local", 1)
     assert summary["rows"] == OBJECTS + 2
+
+
+def test_spark_reads_the_parts_whatever_they_hold(
+    tmp_path: Path, run_here: Run, stand_in_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch.output.ROWS_PER_PART", 4)
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for n in range(8):
+        # The first part holds only rows that failed, the second only rows that did not.
+        (scans / f"{n}.png").write_bytes(b"bad" if n < 4 else png(n))
+    arguments = (scans, tmp_path / "out", "--model-uri", stand_in_model, "--no-tracking")
+    assert run_here(*arguments, "--workers", 1, "--batch-size", 1).code == 1
+    read = subprocess.run(
+        [sys.executable, "-c", READ, str(tmp_path / "out")], env=clean_environment(tmp_path),
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    found = json.loads(read.stdout)
+    assert found["counts"] == [8, 4, 4]
+    types = dict(found["types"])
+    assert list(types) == COLUMNS
+    assert types["label"] == types["error"] == "string"
+    assert types["probability"] == "double"
+    assert types["last_modified"] == types["scored_at"] == "timestamp"
 
 
 def command(bucket: Bucket, model: Path, *options: str) -> list[str]:
