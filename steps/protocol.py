@@ -93,7 +93,7 @@ def protocols(scans: KeptScans, recipe: Recipe, repeats: int, seed: int) -> dict
             **_scored(scans, recipe, repeats, seed, _stratified_folds),
         },
         "grouped": {
-            "what": "near-duplicates kept together, 5-fold: the one to quote",
+            "what": "near-duplicates kept together, 5-fold",
             **_scored(scans, recipe, repeats, seed, _grouped_folds, at_threshold=True),
         },
     }
