@@ -171,3 +171,18 @@ def run_here(
         return Result(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def two_parts(
+    tmp_path: Path, run_here: Run, stand_in_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Return an output of two parts: one holds only rows that failed, one only others."""
+    monkeypatch.setattr("batch.output.ROWS_PER_PART", 4)
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for n in range(8):
+        (scans / f"{n}.png").write_bytes(b"bad" if n < 4 else png(n))
+    command = (scans, tmp_path / "out", "--model-uri", stand_in_model, "--no-tracking")
+    assert run_here(*command, "--workers", 1, "--batch-size", 1).code == 1
+    return tmp_path / "out"

@@ -25,7 +25,6 @@ from batch.parts import (
     to_table,
 )
 from batch.summary import error_kind
-from tests.batch.conftest import Run, png
 
 COLUMNS = {"label": "string", "probability": "double", "p_a": "double", "error": "string"}
 NOW = datetime(2026, 11, 1, 12, 0, 0, 123000, UTC)
@@ -132,18 +131,8 @@ def test_errors_are_counted_by_kind_and_not_by_text(text: str, kind: str) -> Non
     assert error_kind(text) == kind
 
 
-def test_pandas_pyarrow_and_duckdb_read_the_parts(
-    tmp_path: Path, run_here: Run, stand_in_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("batch.output.ROWS_PER_PART", 4)
-    scans = tmp_path / "scans"
-    scans.mkdir()
-    for n in range(8):
-        # The first part holds only rows that failed, the second only rows that did not.
-        (scans / f"{n}.png").write_bytes(b"bad" if n < 4 else png(n))
-    command = (scans, tmp_path / "out", "--model-uri", stand_in_model, "--no-tracking")
-    assert run_here(*command, "--workers", 1, "--batch-size", 1).code == 1
-    parts = sorted(str(path) for path in (tmp_path / "out").glob("part-*.parquet"))
+def test_pandas_pyarrow_and_duckdb_read_the_parts(two_parts: Path) -> None:
+    parts = sorted(str(path) for path in two_parts.glob("part-*.parquet"))
     assert len(parts) == 2
     assert all(pa.parquet.read_table(part)["label"].type == pa.string() for part in parts)
     frame = pd.concat(map(pd.read_parquet, parts))
@@ -151,9 +140,9 @@ def test_pandas_pyarrow_and_duckdb_read_the_parts(
     assert ds.dataset(parts).to_table(filter=ds.field("error").is_null()).num_rows == 4
     answer = duckdb.sql(
         f"SELECT count(*), count(label), count(error), min(probability), max(scored_at) - "
-        f"min(scored_at) FROM read_parquet('{tmp_path}/out/part-*.parquet')"
+        f"min(scored_at) FROM read_parquet('{two_parts}/part-*.parquet')"
     ).fetchall()[0]
     assert answer[:3] == (8, 4, 4)
     assert 0.5 <= answer[3] <= 1
-    manifest = (tmp_path / "out" / "_symlink_format_manifest" / "manifest").read_text()
+    manifest = (two_parts / "_symlink_format_manifest" / "manifest").read_text()
     assert manifest.split() == [Path(part).as_uri() for part in parts]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from batch.spark import TASKS_PER_SLOT
-from tests.batch.conftest import ROOT, Bucket, Result, Run, clean_environment, png
+from tests.batch.conftest import ROOT, Bucket, Result, clean_environment, png
 from tests.batch.fault_proxy import fault_proxy
 from tests.batch.test_job import COLUMNS, save_model
 
@@ -133,19 +133,9 @@ def test_one_executor_killed_in_the_middle_costs_nothing_but_time(
     assert summary["rows"] == OBJECTS + 2
 
 
-def test_spark_reads_the_parts_whatever_they_hold(
-    tmp_path: Path, run_here: Run, stand_in_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("batch.output.ROWS_PER_PART", 4)
-    scans = tmp_path / "scans"
-    scans.mkdir()
-    for n in range(8):
-        # The first part holds only rows that failed, the second only rows that did not.
-        (scans / f"{n}.png").write_bytes(b"bad" if n < 4 else png(n))
-    arguments = (scans, tmp_path / "out", "--model-uri", stand_in_model, "--no-tracking")
-    assert run_here(*arguments, "--workers", 1, "--batch-size", 1).code == 1
+def test_spark_reads_the_parts_whatever_they_hold(two_parts: Path, tmp_path: Path) -> None:
     read = subprocess.run(
-        [sys.executable, "-c", READ, str(tmp_path / "out")], env=clean_environment(tmp_path),
+        [sys.executable, "-c", READ, str(two_parts)], env=clean_environment(tmp_path),
         capture_output=True, text=True, check=True, timeout=300,
     )  # fmt: skip
     found = json.loads(read.stdout)
