@@ -35,6 +35,7 @@ class Runtime:
             {
                 "PERFORMANCE_HINT": "LATENCY",
                 "NUM_STREAMS": "1",
+                "TBB_PARTITIONER": "AUTO",  # a thread that other work holds up is helped out
                 "INFERENCE_PRECISION_HINT": INFERENCE_PRECISION[precision],
             },
         )
