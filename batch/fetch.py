@@ -21,7 +21,6 @@ from botocore.exceptions import (
 )
 
 from batch.faults import is_credential_fault, read_fault
-from batch.locations import Access, Location, make_client
 from batch.objects import ScanObject, local_object, strip_quotes
 
 BODY_ATTEMPTS = 5  # botocore retries a request, but not a body that breaks off
@@ -51,9 +50,12 @@ class Fetched:
 Read = Callable[[ScanObject], Fetched]
 
 
-def open_reader(location: Location, access: Access) -> Read:
-    """Return a thread-safe function from an object of this location to its bytes."""
-    client = make_client(access) if location.bucket else None
+def make_reader(client: Any | None) -> Read:
+    """Return a thread-safe function from an object to its bytes.
+
+    Args:
+        client: an S3 client; None when the objects are local files.
+    """
 
     def read(scan: ScanObject) -> Fetched:
         if scan.size_bytes > MAX_BYTES:

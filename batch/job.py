@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import chain
 from queue import SimpleQueue
 from typing import Any
@@ -16,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from batch.faults import CannotRunError
-from batch.fetch import open_reader
+from batch.fetch import make_reader
 from batch.index import version_of
 from batch.inventory import inventory_pages
-from batch.locations import Access, Location, make_client
+from batch.locations import Access, Location, input_client
 from batch.lock import Lock
 from batch.objects import Pages, ScanObject, count, list_objects, select
 from batch.output import JOURNAL, Output
@@ -62,13 +63,17 @@ class Job:
     engine: str = "local"
     master: str | None = None
 
+    @cached_property
+    def input_client(self) -> Any | None:
+        """The client that lists and reads. The output has its own, so throttled reads spare it."""
+        return input_client(self.input, self.access)
+
     def pages(self) -> Pages:
         """Return a new listing of the objects to score."""
         if self.inventory:
             pages = inventory_pages(self.inventory, self.input, self.access)
         else:
-            client = make_client(self.access) if self.input.bucket else None
-            pages = list_objects(self.input, client)
+            pages = list_objects(self.input, self.input_client)
         return select(pages, self.input.uri, self.include, self.limit)
 
 
@@ -240,7 +245,7 @@ def score_here(prepared: Prepared) -> None:
     sink = SegmentSink(output.journal, prefix, output.schema, job.pace.segment_rows, wake)
     score_all(
         prepared.scans,
-        open_reader(job.input, job.access),
+        make_reader(job.input_client),
         prepared.scorer,
         Stamp(model.uri, model.digest),
         sink,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -76,6 +78,7 @@ def make_client(access: Access) -> Any:
         CannotRunError: the endpoint is no URL, or AWS's own configuration cannot be used.
     """
     import boto3
+    import botocore.session
     from botocore.config import Config
 
     config = Config(
@@ -86,7 +89,10 @@ def make_client(access: Access) -> Any:
     )
     try:
         # A session of its own: the default one is not safe to use from several threads.
-        session = boto3.session.Session()
+        botocore_session = botocore.session.get_session()
+        parsers = botocore_session.get_component("response_parser_factory")
+        parsers.set_parser_defaults(timestamp_parser=parse_timestamp)
+        session = boto3.session.Session(botocore_session=botocore_session)
         return session.client("s3", endpoint_url=access.endpoint_url, config=config)
     except ValueError as error:
         raise CannotRunError(
@@ -95,6 +101,31 @@ def make_client(access: Access) -> Any:
         ) from error
     except BotoCoreError as error:
         raise CannotRunError(s3_sentence(error, "reach S3")) from error
+
+
+def input_client(location: Location, access: Access) -> Any | None:
+    """Return a client for a location in S3; a local folder needs none."""
+    return make_client(access) if location.bucket else None
+
+
+def parse_timestamp(value: Any) -> datetime:
+    """Parse a time as S3 writes it; anything else as botocore does.
+
+    S3 has ISO 8601 in listings and RFC 9110 dates in headers. botocore leaves both to dateutil,
+    which takes two thirds of the time of a listing.
+    """
+    if isinstance(value, str):
+        try:
+            if value.endswith("Z"):
+                return datetime.fromisoformat(value)
+            if value.endswith(" GMT"):
+                return parsedate_to_datetime(value)
+        except ValueError:
+            pass
+    from botocore.utils import parse_timestamp as parse_any
+
+    parsed: datetime = parse_any(value)
+    return parsed
 
 
 def list_pages(client: Any, bucket: str, prefix: str) -> Iterator[list[dict[str, Any]]]:

@@ -26,8 +26,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from batch.faults import CannotRunError
-from batch.fetch import open_reader
-from batch.locations import Access, Location
+from batch.fetch import make_reader
+from batch.locations import Access, Location, input_client
 from batch.objects import ScanObject
 from batch.output import JOURNAL, write_segment
 from batch.parts import decode, schema_of
@@ -244,7 +244,7 @@ def run_task(name: str, scans: list[ScanObject], settings: TaskSettings) -> Task
     try:
         score_all(
             (scan for scan in scans if scan.uri not in done),
-            open_reader(settings.input, settings.access),
+            make_reader(input_client(settings.input, settings.access)),
             _scorer(settings),
             settings.stamp,
             sink,

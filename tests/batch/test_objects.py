@@ -9,7 +9,7 @@ import pytest
 
 from batch.faults import CannotRunError, without_passwords
 from batch.index import DoneIndex, version_of
-from batch.locations import Access, Location, make_client
+from batch.locations import Access, Location, make_client, parse_timestamp
 from batch.objects import ScanObject, list_objects, select
 from batch.pipeline import Pace, Tally
 from batch.progress import progress_line
@@ -132,6 +132,29 @@ def test_settings_that_cannot_be_used_are_said_in_one_sentence(
         monkeypatch.setenv(*variable)
     with pytest.raises(CannotRunError, match=sentence):
         make_client(Access(endpoint_url=endpoint))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-01T00:00:00.000Z",
+        "2026-11-01T00:00:00Z",
+        "Sun, 01 Nov 2026 00:00:00 GMT",
+        "2026-11-01T02:00:00+02:00",
+        "1793491200",
+        1793491200,
+        1793491200.0,
+    ],
+)
+def test_times_are_parsed_whichever_way_a_server_writes_them(value: object) -> None:
+    assert parse_timestamp(value) == WHEN
+    assert parse_timestamp(value).utcoffset() is not None
+
+
+@pytest.mark.parametrize("value", ["", "Z", "soon GMT"])
+def test_what_is_no_time_is_refused_as_botocore_refuses_it(value: str) -> None:
+    with pytest.raises(ValueError, match="Invalid timestamp"):
+        parse_timestamp(value)
 
 
 def test_an_input_that_is_a_file_is_called_one() -> None:
