@@ -9,20 +9,23 @@ does, in a process of its own. Every ratio is against something measured in the 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 import click
@@ -32,8 +35,10 @@ from tests.stand_in_model import save_stand_in_model
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER_THREADS = 16
+JOB_TURN_S = 6.0  # long beside the moment in which a paused job's requests are still answered
 NETWORK_BATCH = 16
-NETWORK_CALLS = 20
+NETWORK_CALLS = 5  # a turn
+NAIVE_SCANS = 48  # a turn
 
 
 def upload(client: Any, bucket: str, images: Iterator[bytes], number: int) -> None:
@@ -64,10 +69,44 @@ def scan_files(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
+class Rival:
+    """Something that the job is measured against, a turn of a few scans at a time."""
+
+    def __init__(self, turn: Callable[[], int]) -> None:
+        """Take a function that scores some scans and returns how many."""
+        self._turn = turn
+        self._scans, self._seconds = 0, 0.0
+
+    def take_turn(self) -> None:
+        """Score some scans and note the time."""
+        started = time.monotonic()
+        self._scans += self._turn()
+        self._seconds += time.monotonic() - started
+
+    @property
+    def scans_per_s(self) -> float:
+        """Over all turns."""
+        return self._scans / self._seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job did. `scans_per_s` is its summary's, without the time in which it was paused."""
+
+    summary: dict[str, Any]
+    scans_per_s: float
+    peak_bytes: int
+
+
 def run_job(
-    server: S3Server, where: str, model_uri: str, *options: str
-) -> tuple[dict[str, Any], int]:
-    """Run the job on the scans below `where`; return its summary and its peak memory in bytes."""
+    server: S3Server, where: str, model_uri: str, *options: str, rivals: Sequence[Rival] = ()
+) -> Outcome:
+    """Run the job on the scans below `where`.
+
+    Args:
+        rivals: every few seconds the job is stopped (SIGSTOP) and each takes a turn, so that
+            both sides of a ratio meet the same minutes of a machine whose speed drifts.
+    """
     command = [
         sys.executable, "-m", "batch", f"{where}/scans", f"{where}/scores-{uuid.uuid4().hex[:8]}",
         "--model-uri", model_uri, "--no-tracking", *options,
@@ -78,11 +117,45 @@ def run_job(
     peak = [0]
     watch = threading.Thread(target=_watch_memory, args=(process, peak), daemon=True)
     watch.start()
-    out, _ = process.communicate()
+    with ThreadPoolExecutor(1) as pool:
+        said = pool.submit(_read_summary, process)
+        pauses = list(_pauses(process, rivals))
+        text, ended = said.result()
     watch.join()
-    if process.returncode not in (0, 1):
+    if process.wait() not in (0, 1):
         raise click.ClickException(f"the job ended with {process.returncode}")
-    return json.loads(out), peak[0]
+    summary = json.loads(text)
+    seconds = summary["rows_written"] / summary["scans_per_s"]
+    began = ended - seconds
+    paused = sum(max(0.0, min(end, ended) - max(start, began)) for start, end in pauses)
+    return Outcome(summary, summary["rows_written"] / (seconds - paused), peak[0])
+
+
+def _read_summary(process: subprocess.Popen[bytes]) -> tuple[bytes, float]:
+    """Return what the job prints, and when it began to."""
+    assert process.stdout
+    first = process.stdout.readline()
+    now = time.monotonic()
+    return first + process.stdout.read(), now
+
+
+def _pauses(
+    process: subprocess.Popen[bytes], rivals: Sequence[Rival]
+) -> Iterator[tuple[float, float]]:
+    """Let the rivals take turns while the job stands still; yield start and end of each pause."""
+    while rivals:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(JOB_TURN_S)
+            return
+        process.send_signal(signal.SIGSTOP)
+        start = time.monotonic()
+        try:
+            for rival in rivals:
+                rival.take_turn()
+        finally:
+            end = time.monotonic()
+            process.send_signal(signal.SIGCONT)
+        yield start, end
 
 
 def _watch_memory(process: subprocess.Popen[bytes], peak: list[int]) -> None:
@@ -112,47 +185,34 @@ def server_ceiling(server: S3Server, bucket: str, number: int) -> float:
     return number / (time.perf_counter() - started)
 
 
-def naive_loop(server: S3Server, bucket: str, model: Any, number: int) -> float:
-    """Return scans/s of one get_object and one predict at a time."""
+def naive_loop(server: S3Server, bucket: str, model: Any, objects: int) -> Rival:
+    """Return the loop of one get_object and one predict at a time."""
     import pandas as pd
 
     client = server.client()
-    started = time.perf_counter()
-    for index in range(number):
-        body = client.get_object(Bucket=bucket, Key=f"scans/{index:07d}")["Body"].read()
-        model.predict(pd.DataFrame({"image": pd.Series([body], dtype=object)}))
-    return number / (time.perf_counter() - started)
+    indices = cycle(range(objects))
+
+    def turn() -> int:
+        for index in islice(indices, NAIVE_SCANS):
+            body = client.get_object(Bucket=bucket, Key=f"scans/{index:07d}")["Body"].read()
+            model.predict(pd.DataFrame({"image": pd.Series([body], dtype=object)}))
+        return NAIVE_SCANS
+
+    return Rival(turn)
 
 
-def bare_network(model_folder: Path) -> float | None:
-    """Return scans/s of the model's network alone, on pixels that are already in memory.
+def bare_network(model: Path) -> Rival | None:
+    """Return the model's network alone, in batches of 16, about the fastest.
 
-    In batches of 16, about the fastest. None if the model folder holds no OpenVINO network (the
-    stand-in does not).
+    None if the model folder holds no OpenVINO network (the stand-in does not).
     """
-    import numpy as np
-    import openvino as ov
+    from benchmarks.bare_network import BareNetwork
 
-    files = sorted(
-        model_folder.rglob("*.xml"), key=lambda path: -path.with_suffix(".bin").stat().st_size
-    )
-    if not files:
+    try:
+        network = BareNetwork(model, NETWORK_BATCH)
+    except FileNotFoundError:
         return None
-    network = ov.Core().read_model(files[0])
-    shape = network.input(0).partial_shape
-    height, width, channels = (shape[axis].get_length() for axis in (1, 2, 3))
-    compiled = ov.Core().compile_model(
-        network, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    )
-    dtype = network.input(0).element_type.to_dtype()
-    pixels = np.random.default_rng(0).integers(
-        0, 256, (NETWORK_BATCH, height, width, channels), dtype=dtype
-    )
-    compiled(pixels)
-    started = time.perf_counter()
-    for _ in range(NETWORK_CALLS):
-        compiled(pixels)
-    return NETWORK_BATCH * NETWORK_CALLS / (time.perf_counter() - started)
+    return Rival(lambda: sum(network.infer() for _ in range(NETWORK_CALLS)))
 
 
 @click.group()
@@ -168,8 +228,8 @@ def main() -> None:
 def speed(scans: Path | None, model_uri: str | None, objects: int, rounds: int) -> None:
     """End-to-end scans/s against the bare network and against the naive loop.
 
-    Each round measures all of them one after the other; ratios are medians over the rounds. The S3
-    server shares the machine's cores with the job, so the job on a local folder is measured too.
+    They take turns of seconds in one run; ratios are medians over the rounds. The S3 server shares
+    the machine's cores with the job, so the job on a local folder is measured too.
     """
     import mlflow
 
@@ -188,29 +248,39 @@ def speed(scans: Path | None, model_uri: str | None, objects: int, rounds: int) 
         model = mlflow.pyfunc.load_model(str(files))
         measured = []
         for _ in range(rounds):
-            before = bare_network(files)
-            from_s3, peak = run_job(server, "s3://bench", str(files))
-            between = bare_network(files)
-            from_folder, _ = run_job(server, scratch, str(files))
-            after = bare_network(files)
-            one = {
-                "job_scans_per_s": from_s3["scans_per_s"],
-                "job_on_a_folder_scans_per_s": from_folder["scans_per_s"],
-                "naive_loop_scans_per_s": naive_loop(server, "bench", model, min(objects, 200)),
-                "server_ceiling_objects_per_s": server_ceiling(server, "bench", objects),
-                "job_peak_memory_mb": peak / 1e6,
-            }
-            one["job_over_naive_loop"] = one["job_scans_per_s"] / one["naive_loop_scans_per_s"]
-            if before and between and after:
-                one["bare_network_scans_per_s"] = between
-                one["job_over_bare_network"] = one["job_scans_per_s"] / mean([before, between])
-                one["job_on_a_folder_over_bare_network"] = one[
-                    "job_on_a_folder_scans_per_s"
-                ] / mean([between, after])
-            measured.append(one)
-            click.echo(json.dumps({name: round(value, 3) for name, value in one.items()}), err=True)
-    report = {name: round(median(one[name] for one in measured), 3) for name in measured[0]}
-    click.echo(json.dumps({"objects": objects, "rounds": rounds, **report}, indent=2))
+            naive = naive_loop(server, "bench", model, objects)
+            measured.append(
+                _against(server, "s3://bench", files, naive)
+                | {"server_ceiling_objects_per_s": server_ceiling(server, "bench", objects)}
+                | {
+                    f"folder_{name}": value
+                    for name, value in _against(server, scratch, files).items()
+                }
+            )
+            click.echo(json.dumps(_rounded(measured[-1])), err=True)
+    report = {name: median(one[name] for one in measured) for name in measured[0]}
+    click.echo(json.dumps({"objects": objects, "rounds": rounds, **_rounded(report)}, indent=2))
+
+
+def _against(
+    server: S3Server, where: str, model: Path, naive: Rival | None = None
+) -> dict[str, float]:
+    """Run the job once, with the bare network and the naive loop taking turns."""
+    network = bare_network(model)
+    rivals = [rival for rival in (network, naive) if rival]
+    for rival in rivals:
+        rival.take_turn()  # a short job would end before the first
+    job = run_job(server, where, str(model), rivals=rivals)
+    result = {"job_scans_per_s": job.scans_per_s, "job_peak_memory_mb": job.peak_bytes / 1e6}
+    for name, rival in (("bare_network", network), ("naive_loop", naive)):
+        if rival:
+            result[f"{name}_scans_per_s"] = rival.scans_per_s
+            result[f"job_over_{name}"] = job.scans_per_s / rival.scans_per_s
+    return result
+
+
+def _rounded(numbers: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in numbers.items()}
 
 
 @main.command()
@@ -226,16 +296,16 @@ def memory(objects: tuple[int, ...], model_uri: str | None) -> None:
             bucket = f"bench-{number}"
             client.create_bucket(Bucket=bucket)
             upload(client, bucket, small_pngs(), number)
-            summary, peak = run_job(server, f"s3://{bucket}", model_uri)
+            job = run_job(server, f"s3://{bucket}", model_uri)
             results.append(
                 {
                     "objects": number,
-                    "rows": summary["rows"],
-                    "job_objects_per_s": summary["scans_per_s"],
+                    "rows": job.summary["rows"],
+                    "job_objects_per_s": round(job.scans_per_s, 1),
                     "server_ceiling_objects_per_s": round(
                         server_ceiling(server, bucket, min(number, 5000)), 1
                     ),
-                    "peak_memory_mb": round(peak / 1e6, 1),
+                    "peak_memory_mb": round(job.peak_bytes / 1e6, 1),
                 }
             )
             click.echo(json.dumps(results[-1]), err=True)

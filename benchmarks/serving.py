@@ -1,6 +1,6 @@
 """Compare `python -m serve` with `mlflow models serve` and with the tutorial's Flask server.
 
-    python benchmarks/serving.py --model artifacts/training/model \
+    python -m benchmarks.serving --model artifacts/training/model \
         --scans artifacts/data_ingestion/scans --keras-model artifacts/training/model.keras
 
 One server runs at a time, each with the same scans. For each, one client at a time and several:
@@ -33,6 +33,8 @@ from typing import Any
 import click
 import numpy as np
 import psutil
+
+from benchmarks.bare_network import BareNetwork
 
 ROOT = Path(__file__).resolve().parents[1]
 BOUNDARY = "chest-ct-benchmark"
@@ -156,32 +158,14 @@ def load(port: int, contender: Contender, bodies: Sequence[Body], clients: int, 
     contender.latencies_s[clients] = sorted(itertools.chain(*parts))
 
 
-class BareNetwork:
-    """The model's network alone, at batch 1, as the model runs it."""
-
-    def __init__(self, model: Path) -> None:
-        """Compile it and warm it up."""
-        import openvino
-
-        file = next(model.rglob("network.xml"))
-        metadata = (model / "MLmodel").read_text()
-        precision = "bf16" if "precision: bf16" in metadata else "f32"
-        core = openvino.Core()
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-        network = core.compile_model(core.read_model(file), "CPU", hints)
-        self._request = network.create_infer_request()
-        shape = [1, *(network.input(0).partial_shape[i].get_length() for i in (1, 2, 3))]
-        self._pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        self.median_s(WARM_UP)
-
-    def median_s(self, rounds: int) -> float:
-        """Return the median time of an inference, in seconds."""
-        times = []
-        for _ in range(rounds):
-            started = time.perf_counter()
-            self._request.infer({0: self._pixels})
-            times.append(time.perf_counter() - started)
-        return statistics.median(times)
+def inference_s(network: BareNetwork, rounds: int) -> float:
+    """Return the median time of an inference, in seconds."""
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        network.infer()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 def take_turns(
@@ -192,7 +176,7 @@ def take_turns(
     turn = min(TURN, n)
     for number in range(n // turn):
         first = number * turn % len(bodies)
-        network_s = network.median_s(turn)
+        network_s = inference_s(network, turn)
         load(port, contender, [*bodies[first:], *bodies[:first]], 1, turn)
         latencies += contender.latencies_s[1]
         contender.network_ratios.append(statistics.median(contender.latencies_s[1]) / network_s)
@@ -319,8 +303,9 @@ def main(
     counts = [int(count) for count in clients.split(",")]
     pictures = read_scans(scans, 50)
     servers = contenders(model, keras_model and keras_model.resolve(), port)
-    network = BareNetwork(model)
-    network_s, row_s = network.median_s(n), pyfunc_s(model, pictures, n)
+    network = BareNetwork(model, 1)
+    inference_s(network, WARM_UP)
+    network_s, row_s = inference_s(network, n), pyfunc_s(model, pictures, n)
     for server in servers:
         tutorial = server.body_of is as_tutorial
         measure(server, port, pictures, counts, tutorial_requests if tutorial else n, network)
