@@ -57,7 +57,7 @@ def test_policy_is_json_and_allows_what_the_job_does() -> None:
 
 
 def test_times_and_costs_follow_from_the_formula() -> None:
-    scans_per_s, per_hour = 22, 0.0893
+    scans_per_s, per_hour = 23, 0.0893
     rows = re.findall(r"^\| 10([⁴⁶⁸]) \| (\d+).*? \| ([\d.]+) (min|h) \| \$([\d.]+) ", TEXT, re.M)
     assert len(rows) == 4
     for power, machines, time, unit, cost in rows:
