@@ -1,0 +1,127 @@
+"""Run the batch job as a user does, while what it is measured against takes turns with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tests.s3_server import S3Server
+
+ROOT = Path(__file__).resolve().parents[1]
+JOB_TURN_S = 6.0  # long beside the moment in which a paused job's requests are still answered
+
+
+class Rival:
+    """Something that the job is measured against, a turn of a few scans at a time."""
+
+    def __init__(self, turn: Callable[[], int]) -> None:
+        """Take a function that scores some scans and returns how many."""
+        self._turn = turn
+        self._scans, self._seconds = 0, 0.0
+
+    def take_turn(self) -> None:
+        """Score some scans and note the time."""
+        started = time.monotonic()
+        self._scans += self._turn()
+        self._seconds += time.monotonic() - started
+
+    @property
+    def scans_per_s(self) -> float:
+        """Over all turns."""
+        return self._scans / self._seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job did. `scans_per_s` is its summary's, without the time in which it was paused."""
+
+    summary: dict[str, Any]
+    scans_per_s: float
+    peak_bytes: int
+
+
+def run_job(
+    server: S3Server, where: str, model_uri: str, *options: str, rivals: Sequence[Rival] = ()
+) -> Outcome:
+    """Run the job on the scans below `where`.
+
+    Args:
+        rivals: every few seconds the job is stopped (SIGSTOP) and each takes a turn, so that
+            both sides of a ratio meet the same minutes of a machine whose speed drifts.
+    """
+    command = [
+        sys.executable, "-m", "batch", f"{where}/scans", f"{where}/scores-{uuid.uuid4().hex[:8]}",
+        "--model-uri", model_uri, "--no-tracking", *options,
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | server.env(), stdout=subprocess.PIPE
+    )
+    peak = [0]
+    watch = threading.Thread(target=_watch_memory, args=(process, peak), daemon=True)
+    watch.start()
+    with ThreadPoolExecutor(1) as pool:
+        said = pool.submit(_read_summary, process)
+        pauses = list(_pauses(process, rivals))
+        text, ended = said.result()
+    watch.join()
+    if process.wait() not in (0, 1):
+        raise click.ClickException(f"the job ended with {process.returncode}")
+    summary = json.loads(text)
+    seconds = summary["rows_written"] / summary["scans_per_s"]
+    began = ended - seconds
+    paused = sum(max(0.0, min(end, ended) - max(start, began)) for start, end in pauses)
+    return Outcome(summary, summary["rows_written"] / (seconds - paused), peak[0])
+
+
+def _read_summary(process: subprocess.Popen[bytes]) -> tuple[bytes, float]:
+    """Return what the job prints, and when it began to."""
+    assert process.stdout
+    first = process.stdout.readline()
+    now = time.monotonic()
+    return first + process.stdout.read(), now
+
+
+def _pauses(
+    process: subprocess.Popen[bytes], rivals: Sequence[Rival]
+) -> Iterator[tuple[float, float]]:
+    """Let the rivals take turns while the job stands still; yield start and end of each pause."""
+    while rivals:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(JOB_TURN_S)
+            return
+        process.send_signal(signal.SIGSTOP)
+        start = time.monotonic()
+        try:
+            for rival in rivals:
+                rival.take_turn()
+        finally:
+            end = time.monotonic()
+            process.send_signal(signal.SIGCONT)
+        yield start, end
+
+
+def _watch_memory(process: subprocess.Popen[bytes], peak: list[int]) -> None:
+    # VmHWM is the kernel's own record of the largest resident set.
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:
+            return
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                peak[0] = max(peak[0], int(line.split()[1]) * 1024)
+        time.sleep(0.2)
