@@ -17,14 +17,19 @@ from typing import Any
 import numpy as np
 
 from batch.faults import CannotRunError
-from batch.fetch import make_reader
-from batch.index import version_of
-from batch.inventory import inventory_pages
 from batch.locations import Access, Location, input_client
-from batch.lock import Lock
-from batch.objects import Pages, ScanObject, count, list_objects, select
-from batch.output import JOURNAL, Output
-from batch.ownership import (
+from batch.pipeline import Pace, Stamp, Tally, score_all
+from batch.progress import Progress, say
+from batch.pyfunc import PinnedModel, Scorer, pinned_model
+from batch.report import parameters, summarise
+from batch.source.fetch import make_reader
+from batch.source.inventory import inventory_pages
+from batch.source.listing import Pages, ScanObject, count, list_objects, select
+from batch.store.lock import Lock
+from batch.store.stores import Store, open_store
+from batch.summary import Counts, count_rows, write_results
+from batch.table.index import version_of
+from batch.table.job_record import (
     JOB_NAME,
     Ownership,
     clear,
@@ -33,14 +38,9 @@ from batch.ownership import (
     require_same_model,
     write_ownership,
 )
-from batch.parts import schema_of
-from batch.pipeline import Pace, Stamp, Tally, score_all
-from batch.progress import Progress, say
-from batch.pyfunc import PinnedModel, Scorer, pinned_model
-from batch.report import parameters, summarise
-from batch.sink import SegmentSink
-from batch.stores import Store, open_store
-from batch.summary import Counts, count_rows, write_results
+from batch.table.journal import SegmentSink
+from batch.table.output import JOURNAL, Output
+from batch.table.parts import schema_of
 from batch.tracking import TrackedRun
 
 

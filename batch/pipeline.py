@@ -13,9 +13,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from batch.faults import CannotRunError, is_transient_read_fault, s3_sentence
-from batch.fetch import Fetched, Read
-from batch.objects import ScanObject
 from batch.pyfunc import Scorer
+from batch.source.fetch import Fetched, Read
+from batch.source.listing import ScanObject
 
 MAX_HELD_BYTES = 256 * 2**20  # of objects read ahead and not scored yet
 MIN_WINDOW = 256  # objects

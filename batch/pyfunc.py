@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.faults import CannotRunError, without_passwords
-from batch.parts import model_column_type
+from batch.table.parts import model_column_type
 
 # 32 x 32 grey pixels, to see the model's columns before any scan is read.
 PROBE_PNG = base64.b64decode(

@@ -26,15 +26,15 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from batch.faults import CannotRunError
-from batch.fetch import make_reader
 from batch.locations import Access, Location, input_client
-from batch.objects import ScanObject
-from batch.output import JOURNAL, write_segment
-from batch.parts import decode, schema_of
 from batch.pipeline import Pace, Stamp, Tally, score_all
 from batch.pyfunc import Scorer
-from batch.sink import SegmentSink
-from batch.stores import open_store
+from batch.source.fetch import make_reader
+from batch.source.listing import ScanObject
+from batch.store.stores import open_store
+from batch.table.journal import SegmentSink
+from batch.table.output import JOURNAL, write_segment
+from batch.table.parts import decode, schema_of
 
 if TYPE_CHECKING:
     from batch.job import Prepared

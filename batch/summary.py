@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from batch.output import SUCCESS, Output
-from batch.ownership import MANIFEST, SUMMARY
-from batch.stores import Store
+from batch.store.stores import Store
+from batch.table.job_record import MANIFEST, SUMMARY
+from batch.table.output import SUCCESS, Output
 
 KINDS_KEPT = 50
 OWN_KINDS = re.compile(r"(not_found|forbidden|archived|read_failed|too_large|model_failed): ")

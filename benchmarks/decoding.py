@@ -16,7 +16,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from model.images import ScanError, decode_grey
+from model.decoding.scan_file import ScanError, decode_grey
 from model.preprocessing import Preprocessing, scan_pixels
 
 

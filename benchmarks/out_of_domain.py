@@ -1,7 +1,8 @@
 """How often does a model notice that a picture is no chest CT?
 
-Scores the pictures that each evaluation scores (steps/odd_pictures.py), those that scikit-image
-ships as well (nothing is downloaded), and the data set's own test scans; prints a table by kind.
+Scores the pictures that each evaluation scores (steps/evaluation/non_scans.py), those that
+scikit-image ships
+as well (nothing is downloaded), and the data set's own test scans; prints a table by kind.
 
     pip install scikit-image
     python -m benchmarks.out_of_domain --model artifacts/training/model
@@ -21,7 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from scans.manifest import read_manifest
-from steps.odd_pictures import odd_pictures, usable
+from steps.evaluation.non_scans import odd_pictures, usable
 
 FACES = 10  # of the 100 faces that scikit-image ships
 BATCH = 32

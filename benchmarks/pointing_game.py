@@ -23,7 +23,7 @@ from PIL import Image
 from scipy import ndimage
 
 from model.decision import HEALTHY
-from scans.phantom import make_phantom
+from scans.phantom.drawing import make_phantom
 
 TOLERANCE = 1 / 14  # of the width: half a cell of VGG16's 7 x 7 map
 FIRST_SEED = 1_000_000  # far from any phantom that a pipeline draws

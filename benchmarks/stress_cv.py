@@ -2,8 +2,8 @@
 
 Cross-validates by near-duplicate group over all scans: in each fold a head is trained on the
 scans outside of it, with tones borrowed from those scans only, and scores the fold's scans
-changed in each way of steps/stress.py (whose other tones come from the same scans). A scan is
-called diseased from a threshold that the training scans of its fold gave, as training chooses the
+changed in each way of steps/evaluation/stress.py (whose other tones come from the same scans). A
+scan is called diseased from a threshold that the training scans of its fold gave, as training chooses the
 served one. Nothing is kept between runs; every view and change goes through the network.
 
     python -m benchmarks.stress_cv                 # some minutes on 2 cores
@@ -25,18 +25,18 @@ from tqdm import tqdm
 
 from model import decision
 from model.decision import probabilities
+from model.decoding.scan_file import decode_grey
 from model.features import feature_vectors
-from model.images import decode_grey
 from model.preprocessing import scan_pixels
 from model.runtime import Runtime
 from scans.manifest import ManifestRow, read_manifest
-from steps.augmentation import Augmentation, Donors
 from steps.base import read_base
-from steps.calibration import held_out_threshold
-from steps.cross_validation import grouped_folds, solve_head
-from steps.features import views_of_scan
+from steps.evaluation.stress import changed_files, stress_rows
 from steps.metrics import balanced_accuracy
-from steps.stress import changed_files, stress_rows
+from steps.training.augmentation import Augmentation, Donors
+from steps.training.calibration import held_out_threshold
+from steps.training.cross_validation import grouped_folds, solve_head
+from steps.training.features import views_of_scan
 
 BATCH = 16
 VIEWS = ("views", "flip", "rotation_deg", "shift", "zoom", "brightness", "histogram_match",

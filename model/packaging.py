@@ -53,8 +53,10 @@ def save_pyfunc(folder: Path, network: Path, card: artefact.Card, example: str) 
     with quiet_mlflow(), tempfile.TemporaryDirectory() as scratch:
         code = Path(scratch) / "model"
         code.mkdir()
-        for path in package.glob("*.py"):
-            (code / path.name).write_bytes(path.read_bytes())
+        for path in package.rglob("*.py"):
+            copy = code / path.relative_to(package)
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(path.read_bytes())
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(package / "pyfunc.py"),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.images import IMAGE_SIZE_PX, decode_grey
+from model.decoding.scan_file import IMAGE_SIZE_PX, decode_grey
 
 
 @dataclasses.dataclass(frozen=True)

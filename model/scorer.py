@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import artefact, decision
+from model.decoding.scan_file import ScanError, scan_bytes
 from model.explain import evidence_maps, heatmap_png
 from model.features import feature_vectors
-from model.images import ScanError, scan_bytes
 from model.out_of_domain import OutOfDomain
 from model.preprocessing import scan_pixels
 from model.runtime import Runtime

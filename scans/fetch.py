@@ -12,7 +12,7 @@ from scans.download import download_url
 from scans.drive import download_drive_file
 from scans.errors import SourceError
 from scans.limits import Limits
-from scans.phantom import DEFAULT_IMAGES, write_phantoms
+from scans.phantom.drawing import DEFAULT_IMAGES, write_phantoms
 from scans.s3 import download_s3
 from scans.sources import Kind, redacted, source_kind
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from serve.access import KEYS_VARIABLE, is_loopback, read_keys
+from serve.http.access import KEYS_VARIABLE, is_loopback, read_keys
 from serve.model_files import ModelNotFoundError
 from serve.process import CannotStartError, serve_alone, serve_with_workers, set_up_logging
 from serve.settings import Limits, ServerSettings

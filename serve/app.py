@@ -16,16 +16,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve import openapi
-from serve.access import KeyCheck, SameOrigin
-from serve.errors import RefusalError, refusal_response, wants_html
-from serve.headers import SecurityHeaders
+from serve.http.access import KeyCheck, SameOrigin
+from serve.http.errors import RefusalError, refusal_response, wants_html
+from serve.http.headers import SecurityHeaders
+from serve.http.limits import LimitedRequests
+from serve.http.observe import Metrics, Observed
+from serve.http.request_facts import current
 from serve.invocations import ClearErrors
-from serve.limits import LimitedRequests
 from serve.model_files import ModelFiles, about
-from serve.observe import Metrics, Observed
 from serve.page import results_page
 from serve.predict import predict_files, query_params, uploaded_files
-from serve.requests import current
 from serve.scoring import Scorer
 from serve.settings import Limits, ServerSettings
 

@@ -13,8 +13,8 @@ import re
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import RefusalError, send_refusal
-from serve.requests import current
+from serve.http.errors import RefusalError, send_refusal
+from serve.http.request_facts import current
 
 CONTENT_TYPES = ("application/json", "text/csv", "application/vnd.apache.parquet")
 JSON_FIELDS = {"dataframe_split", "dataframe_records", "inputs", "instances"}

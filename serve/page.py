@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from serve.errors import html_page
+from serve.http.errors import html_page
 
 
 def results_page(rows: list[dict[str, Any]], about: dict[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from serve.errors import RefusalError
+from serve.http.errors import RefusalError
 from serve.scoring import Scorer
 
 TRUTHS = {"true": True, "1": True, "false": False, "0": False}

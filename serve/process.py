@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from serve.http1 import TimedHeadersProtocol
+from serve.http.http1 import TimedHeadersProtocol
 from serve.model_files import ModelFiles, fetch, load
 from serve.settings import ServerSettings
 

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from serve.errors import RefusalError, tellable
-from serve.requests import current, raised_at
+from serve.http.errors import RefusalError, tellable
+from serve.http.request_facts import current, raised_at
 
 
 class Scorer:

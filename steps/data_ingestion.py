@@ -10,13 +10,13 @@ from typing import Any
 import click
 import mlflow
 
-from model.images import ScanError, decode_grey
+from model.decoding.scan_file import ScanError, decode_grey
 from scans.classes import parse_class_patterns
 from scans.dataset import build_dataset
 from scans.errors import SourceError
 from scans.fetch import Fetched, fetch_scans
 from scans.limits import Limits
-from scans.phantom import DEFAULT_IMAGES
+from scans.phantom.drawing import DEFAULT_IMAGES
 from scans.prepared import Dataset, write_dataset
 from scans.sources import redacted
 from scans.splits import Fractions

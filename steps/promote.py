@@ -22,13 +22,13 @@ import click
 import yaml
 
 from steps.errors import StageError
-from steps.history import claims
-from steps.moves import disagreements
-from steps.production_gates import Limits
-from steps.promotion import GateFailedError, Request, history_lines, promote, rollback
-from steps.recovery import recover
-from steps.registry import Registry, check_registry
-from steps.registry_errors import RegistryError, person, registry_errors
+from steps.gates.production import Limits
+from steps.gates.promotion import GateFailedError, Request, history_lines, promote, rollback
+from steps.registry.client import Registry, check_registry
+from steps.registry.errors import RegistryError, person, registry_errors
+from steps.registry.history import claims
+from steps.registry.moves import disagreements
+from steps.registry.recovery import recover
 from steps.tracking import say
 
 STAGES = ("None", "Staging", "Production", "Archived")

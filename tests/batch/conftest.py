@@ -178,7 +178,7 @@ def two_parts(
     tmp_path: Path, run_here: Run, stand_in_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """Return an output of two parts: one holds only rows that failed, one only others."""
-    monkeypatch.setattr("batch.output.ROWS_PER_PART", 4)
+    monkeypatch.setattr("batch.table.output.ROWS_PER_PART", 4)
     scans = tmp_path / "scans"
     scans.mkdir()
     for n in range(8):

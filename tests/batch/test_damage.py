@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batch.fetch import make_reader
-from batch.objects import local_object
+from batch.source.fetch import make_reader
+from batch.source.listing import local_object
 from tests.batch.conftest import Run, png
 
 

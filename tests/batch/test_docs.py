@@ -8,10 +8,10 @@ import re
 import click
 
 from batch.__main__ import main
-from batch.output import ROWS_PER_PART
-from batch.parts import JOB_FIELDS, OBJECT_FIELDS
 from batch.pipeline import MIN_WINDOW
 from batch.summary import OWN_KINDS
+from batch.table.output import ROWS_PER_PART
+from batch.table.parts import JOB_FIELDS, OBJECT_FIELDS
 from tests.batch.conftest import ROOT
 
 TEXT = (ROOT / "docs" / "batch.md").read_text()

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.faults import CannotRunError
-from batch.index import KeySet
-from batch.inventory import inventory_pages
 from batch.locations import Access, Location
+from batch.source.inventory import inventory_pages
+from batch.table.index import KeySet
 from tests.batch.conftest import Bucket, Run, png
 
 SCHEMA = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag"

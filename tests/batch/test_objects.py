@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 import pytest
 
 from batch.faults import CannotRunError, without_passwords
-from batch.index import DoneIndex, version_of
 from batch.locations import Access, Location, make_client, parse_timestamp
-from batch.objects import ScanObject, list_objects, select
 from batch.pipeline import Pace, Tally
 from batch.progress import progress_line
+from batch.source.listing import ScanObject, list_objects, select
+from batch.table.index import DoneIndex, version_of
 
 WHEN = datetime(2026, 11, 1, tzinfo=UTC)
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from batch.parts import (
+from batch.summary import error_kind
+from batch.table.parts import (
     FORMATS,
     conform,
     decode,
@@ -24,7 +25,6 @@ from batch.parts import (
     schema_of,
     to_table,
 )
-from batch.summary import error_kind
 
 COLUMNS = {"label": "string", "probability": "double", "p_a": "double", "error": "string"}
 NOW = datetime(2026, 11, 1, 12, 0, 0, 123000, UTC)

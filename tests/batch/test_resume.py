@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from botocore.stub import Stubber
 
-from batch import lock, output
 from batch.faults import CannotRunError, LockLostError
 from batch.locations import Access, Location, make_client
-from batch.lock import LOCK_NAME, Lock
-from batch.stores import ConflictError, FolderStore, S3Store, Store, open_store
+from batch.store import lock
+from batch.store.lock import LOCK_NAME, Lock
+from batch.store.stores import ConflictError, FolderStore, S3Store, Store, open_store
+from batch.table import output
 from tests.batch.conftest import Bucket, Run, png
 from tests.batch.test_job import save_model
 

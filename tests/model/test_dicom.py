@@ -25,8 +25,8 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_rescale, apply_windowing
 from pydicom.pixels.encoders import RLELosslessEncoder
 
-from model.dicom import dicom_to_grey, is_dicom
-from model.images import ScanError, decode_grey
+from model.decoding.dicom import dicom_to_grey, is_dicom
+from model.decoding.scan_file import ScanError, decode_grey
 from tests.model.test_images import encode, refusal
 
 PATIENT = "ZZYZX^QUENTINA"
@@ -378,7 +378,7 @@ def test_a_codestream_that_claims_a_bombs_size_is_refused(syntax: str) -> None:
 
 
 def test_a_deflate_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.dicom.MAX_INFLATED_BYTES", 2**22)
+    monkeypatch.setattr("model.decoding.dicom.MAX_INFLATED_BYTES", 2**22)
     data = file_bytes(slice_dataset(), uid.DeflatedExplicitVRLittleEndian)
     body = without_meta(data)
     squeezer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)

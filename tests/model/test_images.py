@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from model.images import MAX_PIXELS, ScanError, decode_grey, scan_bytes
+from model.decoding.scan_file import MAX_PIXELS, ScanError, decode_grey, scan_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "DOE^JANE"
@@ -331,7 +331,7 @@ def test_bombs_take_no_memory(tmp_path: Path) -> None:
         (tmp_path / f"{name}-16383").write_bytes(claim_size(name, 16_383, 16_383))
     code = (
         "import pathlib, resource, sys\n"
-        "from model.images import ScanError, decode_grey\n"
+        "from model.decoding.scan_file import ScanError, decode_grey\n"
         f"decode_grey(bytes.fromhex('{GREY_PNG.hex()}'))\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak()\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.images import decode_grey
+from model.decoding.scan_file import decode_grey
 from model.preprocessing import Preprocessing, prepared_pixels, scan_pixels, stretched_contrast
 from tests.model.test_images import GREY, GREY_PNG, LOSSY, encode, slice_pixels
 

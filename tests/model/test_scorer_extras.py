@@ -13,7 +13,7 @@ from PIL import Image
 from model.artefact import Card
 from model.out_of_domain import OutOfDomain
 from scans.manifest import read_manifest
-from steps.odd_pictures import odd_pictures
+from steps.evaluation.non_scans import odd_pictures
 from tests.model.tiny import Tiny
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from model.preprocessing import Preprocessing
 from scans.limits import Limits
 from scans.splits import Fractions
-from steps.augmentation import Augmentation
 from steps.data_ingestion import ingest
-from steps.fine_tuning import FineTuning
-from steps.head import HeadSettings
 from steps.prepare_base_model import prepare_base_model
-from steps.training import Trained, training
+from steps.training.__main__ import Trained, training
+from steps.training.augmentation import Augmentation
+from steps.training.fine_tuning import FineTuning
+from steps.training.head import HeadSettings
 
 HEAD = HeadSettings(
     epochs=5,

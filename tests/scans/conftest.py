@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from scans.phantom import write_phantoms
+from scans.phantom.drawing import write_phantoms
 
 
 class NoScanError(ValueError):

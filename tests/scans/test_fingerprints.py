@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scans.fingerprints import near_duplicate_groups, perceptual_hash, sha256_hex
-from scans.phantom import make_phantom
+from scans.phantom.drawing import make_phantom
 
 
 def distance_bits(a: bytes, b: bytes) -> int:

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from scans.errors import SourceError
-from scans.phantom import WINDOWS, make_phantom, write_phantoms
+from scans.phantom.drawing import WINDOWS, make_phantom, write_phantoms
 
 
 def test_one_seed_gives_one_slice_and_another_seed_another() -> None:

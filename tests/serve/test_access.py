@@ -7,7 +7,7 @@ import base64
 import pytest
 import requests
 
-from serve.access import is_loopback, parse_keys
+from serve.http.access import is_loopback, parse_keys
 from tests.serve.conftest import KEYS, png
 from tests.serve.server_process import ServerProcess
 

@@ -8,7 +8,7 @@ import json
 import pytest
 import requests
 
-from serve.errors import tellable
+from serve.http.errors import tellable
 from tests.serve.conftest import png
 from tests.serve.server_process import ServerProcess
 

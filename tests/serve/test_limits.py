@@ -15,10 +15,10 @@ import requests
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.bodies import Memory, read_body
-from serve.errors import RefusalError
-from serve.http1 import TimedHeadersProtocol
-from serve.requests import Capacity
+from serve.http.bodies import Memory, read_body
+from serve.http.errors import RefusalError
+from serve.http.http1 import TimedHeadersProtocol
+from serve.http.request_facts import Capacity
 from serve.settings import Limits
 from tests.s3_server import free_port
 from tests.serve.conftest import png

@@ -8,15 +8,17 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from steps.history import Move
-from steps.moves import BusyError, make_move
-from steps.registry import Registry
+from steps.registry.client import Registry
+from steps.registry.history import Move
+from steps.registry.moves import BusyError, make_move
 
 WRITES = ("set_stage", "set_alias", "drop_alias", "set_tag", "drop_tag")
 JOIN_TIMEOUT_S = 300
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["steps.moves", "mlflow.store.model_registry.sqlalchemy_store"])
+processes.set_forkserver_preload(
+    ["steps.registry.moves", "mlflow.store.model_registry.sqlalchemy_store"]
+)
 
 
 def promotion(version: int, *, replaced: int | None, source: str = "None") -> Move:

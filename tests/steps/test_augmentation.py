@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.preprocessing import Preprocessing
-from steps.augmentation import Augmentation, Donors, matched_histogram, scan_and_views
+from steps.training.augmentation import Augmentation, Donors, matched_histogram, scan_and_views
 
 NONE = Augmentation(
     views=1,

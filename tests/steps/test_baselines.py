@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steps.baselines import (
+from steps.evaluation.baselines import (
     BASELINES,
     brightness,
     file_properties,

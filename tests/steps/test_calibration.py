@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.decision import probabilities
-from steps.calibration import (
+from steps.training.calibration import (
     TEMPERATURES,
     calibrate,
     calibration_scores,

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from steps.cross_validation import grouped_folds, held_out_logits, solve_head
+from steps.training.cross_validation import grouped_folds, held_out_logits, solve_head
 
 
 def scans(n: int, seed: int, gap: float = 2.0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

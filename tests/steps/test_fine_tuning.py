@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from model.network import build_base, split_at
-from steps.fine_tuning import FineTuning
+from steps.training.fine_tuning import FineTuning
 from tests.model.tiny import Tiny, train_tiny
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from model.network import build_head
-from steps.head import HeadSettings, class_weights, fit_head
+from steps.training.head import HeadSettings, class_weights, fit_head
 
 SETTINGS = HeadSettings(
     epochs=150,

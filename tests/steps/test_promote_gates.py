@@ -13,15 +13,15 @@ import yaml
 from click.testing import CliRunner, Result
 
 from scans.manifest import read_manifest
-from steps.comparison import Scan
-from steps.gates import Gate, StoredModel, staging_gates
-from steps.history import Move, history
-from steps.moves import make_move
-from steps.production_gates import Limits, production_gates
+from steps.gates.comparison import Scan
+from steps.gates.production import Limits, production_gates
+from steps.gates.staging import Gate, StoredModel, staging_gates
 from steps.promote import main
-from steps.register import register
-from steps.registry import Registry
-from steps.registry_errors import RegistryError
+from steps.registry.client import Registry
+from steps.registry.errors import RegistryError
+from steps.registry.history import Move, history
+from steps.registry.moves import make_move
+from steps.registry.register import register
 from tests.steps.promotion_models import variant, write_scans
 
 LIMITS = Limits(0.1, 0.05, 0.95, 500, min_test_scans=10, seed=0)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from steps.history import claims, history
-from steps.moves import BusyError, claim, disagreements, make_move
-from steps.recovery import recover
-from steps.registry import Registry
+from steps.registry.client import Registry
+from steps.registry.history import claims, history
+from steps.registry.moves import BusyError, claim, disagreements, make_move
+from steps.registry.recovery import recover
 from tests.steps.moving_processes import killed_mover, promotion, race
 
 NAME = "chest-ct"

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from steps import promote as command
-from steps.baselines import brightness_baseline, majority_baseline
-from steps.comparison import (
+from steps.evaluation.baselines import brightness_baseline, majority_baseline
+from steps.gates.comparison import (
     MissingScansError,
     Scan,
     balanced_accuracy,
@@ -26,12 +26,12 @@ from steps.comparison import (
     scans_unseen_by,
     sensitivity,
 )
-from steps.gates import invalid_row
-from steps.history import Move, history, next_time, previous_production
-from steps.moves import disagreements
+from steps.gates.staging import invalid_row
 from steps.promote import stage_named, version_named
-from steps.registry import Snapshot, Version
-from steps.registry_errors import RegistryError
+from steps.registry.client import Snapshot, Version
+from steps.registry.errors import RegistryError
+from steps.registry.history import Move, history, next_time, previous_production
+from steps.registry.moves import disagreements
 from tests.steps.promotion_models import write_scans
 
 

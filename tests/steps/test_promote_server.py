@@ -11,11 +11,11 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from steps.history import claims, history
-from steps.moves import disagreements
-from steps.recovery import recover
-from steps.register import register
-from steps.registry import Registry
+from steps.registry.client import Registry
+from steps.registry.history import claims, history
+from steps.registry.moves import disagreements
+from steps.registry.recovery import recover
+from steps.registry.register import register
 from tests.s3_server import S3Server
 from tests.steps.mlflow_server import MlflowServer, running_mlflow_server
 from tests.steps.moving_processes import killed_mover, race
@@ -35,7 +35,7 @@ for uri in sys.argv[2:]:
 # The command, in a process that kills the server between the stage and the alias.
 SERVER_DIES = """
 import os, signal, sys
-from steps import registry
+from steps.registry import client as registry
 from steps.promote import main
 set_alias = registry.Registry.set_alias
 def deadly(*arguments):

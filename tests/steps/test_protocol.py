@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from steps.baselines import BASELINES
-from steps.bootstrap import DRAWS, group_weights, interval, weighted_auc, weighted_share
-from steps.protocol import KeptScans, Recipe, flagged_held_out, grouped_score, protocols, summary
+from steps.evaluation.baselines import BASELINES
+from steps.evaluation.protocols import (
+    KeptScans,
+    Recipe,
+    flagged_held_out,
+    grouped_score,
+    protocols,
+    summary,
+)
+from steps.training.bootstrap import DRAWS, group_weights, interval, weighted_auc, weighted_share
 
 RECIPE = Recipe(l2=1e-3, balanced=True, sensitivity=0.9)
 

@@ -10,15 +10,15 @@ import mlflow
 import pytest
 import yaml
 
-from steps.register import (
+from steps.registry.client import Registry
+from steps.registry.errors import RegistryError
+from steps.registry.register import (
     MANIFEST_ARTIFACT,
     SCORES_ARTIFACT,
     content_digest,
     lock_digest,
     register,
 )
-from steps.registry import Registry
-from steps.registry_errors import RegistryError
 from tests.steps.promotion_models import variant
 
 SCORES = {

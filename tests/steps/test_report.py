@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from scans.manifest import ManifestRow
-from steps.report import write_report
-from steps.scrutiny_plots import write_contact_sheet, write_reliability, write_stress
+from steps.evaluation.context_plots import write_contact_sheet, write_reliability, write_stress
+from steps.evaluation.report import write_report
 
 MEASURE = {"mean": 0.9412, "spread": 0.013, "ci95": [0.871, 0.982]}
 MODEL = dict.fromkeys(

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.images import decode_grey
-from scans.phantom import make_phantom
-from steps.odd_pictures import odd_pictures
-from steps.stress import changed_files, stress_rows, stress_score, worst_row
+from model.decoding.scan_file import decode_grey
+from scans.phantom.drawing import make_phantom
+from steps.evaluation.non_scans import odd_pictures
+from steps.evaluation.stress import changed_files, stress_rows, stress_score, worst_row
 
 GREY = make_phantom(3, nodule=True, image_size_px=(200, 150)).image
 DONOR = (make_phantom(4, nodule=False, image_size_px=(160, 120)).image // 2 + 100).astype(np.uint8)

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from scans.manifest import read_manifest
-from scans.phantom import make_phantom
+from scans.phantom.drawing import make_phantom
 from steps.base import read_base
-from steps.evaluation import evaluation
-from steps.features import FEATURES, scan_features, write_features
+from steps.evaluation.__main__ import evaluation
+from steps.training.features import FEATURES, scan_features, write_features
 from tests.model.tiny import AUGMENTATION, Tiny, run_tiny_pipeline, train_tiny
 
 FOUR = ("adenocarcinoma", "large cell carcinoma", "normal", "squamous")

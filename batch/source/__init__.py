@@ -1,0 +1,1 @@
+"""Objects to score: listed, read from an inventory, fetched whole."""

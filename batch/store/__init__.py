@@ -1,0 +1,1 @@
+"""The output's files and its lock."""

@@ -1,0 +1,1 @@
+"""The table of rows: journal, parts, index, and whose job it is."""

@@ -1,0 +1,1 @@
+"""Bytes of a scan to grey levels."""

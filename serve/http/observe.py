@@ -1,0 +1,161 @@
+"""One log line and the Prometheus metrics of each request.
+
+Neither holds a file name, a key, an address, a query or anything sent: only routes the server
+knows, counts and times.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.http.errors import RefusalError, send_refusal
+from serve.http.request_facts import CURRENT, RequestFacts, raised_at
+
+logger = logging.getLogger("serve")
+
+ROUTES = {
+    "/", "/predict", "/invocations", "/model", "/metrics", "/ping", "/health", "/version",
+    "/docs", "/openapi.json",
+}  # fmt: skip
+METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
+# From a health check (1 ms) to a large batch on a small machine (a minute).
+SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """The counters of one server process, or of all workers together.
+
+    With several workers, `PROMETHEUS_MULTIPROC_DIR` names the folder in which prometheus_client
+    keeps each worker's counts, and an answer adds them up.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own: dict[str, Any] = {"registry": self.registry}
+        self.requests = Counter(
+            "chest_ct_requests", "Requests answered.", ["route", "method", "status"], **own
+        )
+        self.seconds = Histogram(
+            "chest_ct_request_seconds",
+            "Time from a request's headers to the end of its answer.",
+            ["route"],
+            buckets=SECONDS,
+            **own,
+        )
+        self.in_flight = Gauge(
+            "chest_ct_requests_in_flight",
+            "Requests being answered now.",
+            multiprocess_mode="livesum",
+            **own,
+        )
+        self.rows = Counter("chest_ct_rows", "Scans answered, by outcome.", ["outcome"], **own)
+        self.errors = Counter("chest_ct_errors", "Requests refused, by kind.", ["kind"], **own)
+        self.model_info = Gauge(
+            "chest_ct_model_info",
+            "1, with what is known about the model as labels.",
+            ["name", "version", "stage", "precision", "data_digest"],
+            multiprocess_mode="mostrecent",
+            **own,
+        )
+
+    def describe_model(self, about: dict[str, Any]) -> None:
+        """Set the model's labels from the answer of GET /model."""
+        names = ("name", "version", "stage", "precision", "data_digest")
+        self.model_info.labels(**{name: str(about.get(name) or "") for name in names}).set(1)
+
+    def answer(self) -> Response:
+        """Return the metrics in Prometheus's text format."""
+        registry = self.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    def count(
+        self, route: str, method: str, status: int, took_s: float, facts: RequestFacts
+    ) -> None:
+        """Count one finished request."""
+        self.requests.labels(route, method, str(status)).inc()
+        self.seconds.labels(route).observe(took_s)
+        if facts.rows:
+            self.rows.labels("scored").inc(facts.rows - facts.rows_with_error)
+            self.rows.labels("error").inc(facts.rows_with_error)
+        if facts.error_kind:
+            self.errors.labels(facts.error_kind).inc()
+
+
+def route_of(path: str) -> str:
+    """Return the known route of a path, so that nothing a client made up is kept."""
+    if path in ROUTES:
+        return path
+    return "/static" if path.startswith(("/static/", "/docs/")) else "other"
+
+
+class Observed:
+    """Outermost ASGI middleware: counts and logs requests, and answers 500 to what escaped."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and note how it went."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        facts = RequestFacts()
+        CURRENT.set(facts)
+        status = 0
+        started = time.perf_counter()
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with self.metrics.in_flight.track_inprogress():
+            try:
+                await self.app(scope, receive, send_and_note)
+            except Exception as error:
+                facts.error_kind, facts.failure = "internal", raised_at(error)
+                if not status:
+                    refusal = RefusalError(
+                        500, "internal", "The server failed; its log says where."
+                    )
+                    await send_refusal(scope, receive, send_and_note, refusal)
+        took_s = time.perf_counter() - started
+        route = route_of(scope["path"])
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.metrics.count(route, method, status, took_s, facts)
+        log_request(route, method, status, took_s, facts)
+        return None
+
+
+def log_request(route: str, method: str, status: int, took_s: float, facts: RequestFacts) -> None:
+    """Write the one line of a request."""
+    parts = [f"{method} {route} status={status} ms={1000 * took_s:.1f}"]
+    if facts.bytes_in:
+        parts.append(f"bytes={facts.bytes_in}")
+    if facts.rows:
+        parts.append(f"rows={facts.rows} unreadable={facts.rows_with_error}")
+    if facts.error_kind:
+        parts.append(f"error={facts.error_kind}")
+    if facts.failure:
+        parts.append(f"raised={facts.failure}")
+    level = logging.ERROR if status >= 500 and facts.error_kind != "busy" else logging.INFO
+    logger.log(level, " ".join(parts))

@@ -1,0 +1,259 @@
+"""Stage 4: the pyfunc, scored on the test split from file bytes.
+
+Reads artifacts/data_ingestion and artifacts/training; writes scores.json and artifacts/evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import mlflow
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from model.artefact import Card
+from model.decision import healthy_index, labels, probabilities
+from model.preprocessing import scan_pixels
+from scans.manifest import MANIFEST, ManifestRow, read_manifest
+from steps.errors import StageError, one_sentence_errors
+from steps.evaluation.context import context_sections
+from steps.evaluation.context_plots import write_context
+from steps.evaluation.plots import write_plots
+from steps.evaluation.report import write_report
+from steps.folders import replaced_folder
+from steps.headline import headline
+from steps.metrics import disease_probability, scores
+from steps.registry.register import numbers
+from steps.registry.register import register as register_version
+from steps.tracking import git_commit, log_params, say, stage_run
+from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
+
+BATCH = 64  # scans handed to the pyfunc at a time
+
+
+def evaluation(
+    data: Path,
+    trained: Path,
+    output: Path,
+    scores_path: Path,
+    *,
+    protocol_repeats: int,
+    stress: bool,
+) -> dict[str, Any]:
+    """Score the test split and compare the pyfunc with the full-precision network.
+
+    Args:
+        data: what data_ingestion wrote.
+        trained: what training wrote.
+        output: receives report.html, predictions.csv, and what it shows as .png and .csv.
+        scores_path: receives the scores as JSON, last of all.
+        protocol_repeats: shuffles of the cross-validated protocols; 0 leaves them out.
+        stress: whether to score changed test scans too.
+
+    Returns:
+        The scores.
+
+    Raises:
+        StageError: the model or the test scans are missing.
+    """
+    folder = trained / "model"
+    if not (folder / "MLmodel").is_file():
+        raise StageError(f"{folder} holds no model. Run training first: dvc repro training")
+    every_row = read_manifest(data)
+    rows = [row for row in every_row if row.split == "test"]
+    if not rows:
+        raise StageError(f"{data} has no test scans. Raise data_ingestion.test_fraction.")
+    card = Card.read(folder / "artifacts" / "network")
+    say(f"scoring {len(rows)} test scans")
+    model = mlflow.pyfunc.load_model(str(folder))
+    predictions = predict_scans(model, data, rows)
+    _refuse_errors(predictions)
+    p = predictions[[f"p_{name}" for name in card.classes]].to_numpy(np.float64)
+    index = {name: i for i, name in enumerate(card.classes)}
+    actual = np.array([index[row.label] for row in rows], dtype=np.int64)
+    predicted = np.array([index[label] for label in predictions["label"]], dtype=np.int64)
+    result = scores(actual, predicted, p, card.classes)
+    groups = np.array([row.group for row in rows])
+    result |= group_intervals(actual, predicted, p, groups, card.classes)
+    result["phantom"] = card.phantom
+    result["network_sha256"] = model.metadata.metadata["network_sha256"]  # whose scores they are
+    say("comparing with the full-precision network")
+    reference = keras_probabilities(trained, data, rows, card)
+    result["agreement_with_keras"] = agreement(p, reference, card)
+    result |= context_sections(
+        model, data, trained, every_row, predictions, card, protocol_repeats, stress
+    )
+    with replaced_folder(output) as folder:
+        # Known by digest: file names may name patients, and this goes to the tracking server.
+        predictions.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
+        write_plots(folder, actual, predicted, p, card.classes)
+        write_context(folder, data, every_row, result, actual, p, card.temperature)
+        write_report(folder, {"stress": None, "protocol": None} | result)
+    _write_whole(scores_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    return result
+
+
+def predict_scans(model: Any, data: Path, rows: Sequence[ManifestRow]) -> pd.DataFrame:
+    """Score scans with a pyfunc from their file bytes.
+
+    Returns:
+        The pyfunc's rows, with `path`, `sha256`, `group` and `actual` in front.
+    """
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        images = pd.DataFrame({"image": [(data / row.path).read_bytes() for row in some]})
+        parts.append(model.predict(images))
+    known = pd.DataFrame(
+        [{"path": r.path, "sha256": r.sha256, "group": r.group, "actual": r.label} for r in rows]
+    )
+    return pd.concat([known, pd.concat(parts, ignore_index=True)], axis=1)
+
+
+def group_intervals(
+    actual: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    p: NDArray[np.float64],
+    groups: NDArray[np.str_],
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Bootstrap the test split by group: what no formula gives for scans that come in groups.
+
+    Returns:
+        `balanced_accuracy_ci95` and `roc_auc_ci95` (for two classes), None where unknown.
+    """
+    weights = group_weights(groups, seed=0)
+    recalls = [
+        weighted_share(weights[:, actual == c], predicted[actual == c] == c)
+        for c in np.unique(actual)
+    ]
+    healthy = healthy_index(classes)
+    area = None
+    if healthy is not None and len(classes) == 2 and len(recalls) == 2:
+        disease = disease_probability(p, classes)[np.newaxis]
+        area = interval(weighted_auc(weights, actual != healthy, disease))
+    return {
+        "balanced_accuracy_ci95": interval(np.mean(recalls, axis=0)),
+        "roc_auc_ci95": area,
+    }
+
+
+def keras_probabilities(
+    trained: Path, data: Path, rows: Sequence[ManifestRow], card: Card
+) -> NDArray[np.float64]:
+    """Score scans with model.keras, the float32 network, at the card's temperature.
+
+    Returns:
+        Probabilities (n, classes).
+    """
+    import keras
+
+    network = keras.models.load_model(trained / "model.keras")
+    pixels = (scan_pixels((data / row.path).read_bytes(), card.preprocessing) for row in rows)
+    p = np.array([np.asarray(network(scan[np.newaxis]))[0] for scan in pixels])
+    # The network ends in a softmax; a logarithm gives its logits back, up to a constant.
+    logits = np.log(np.maximum(p, np.finfo(np.float32).tiny))
+    return probabilities(logits, card.temperature)
+
+
+def agreement(
+    p: NDArray[np.float64], reference: NDArray[np.float64], card: Card
+) -> dict[str, float]:
+    """Tell how far probabilities, and the labels at the card's threshold, are from a reference's.
+
+    Args:
+        p: (n, classes).
+        reference: likewise, of the same scans.
+        card: the model's classes and threshold.
+    """
+    difference = np.abs(p - reference)
+    here, there = (labels(each, card.classes, card.threshold) for each in (p, reference))
+    return {
+        "same_label": float((here == there).mean()),
+        "largest_probability_difference": float(difference.max()),
+        "mean_probability_difference": float(difference.mean()),
+    }
+
+
+def _refuse_errors(predictions: pd.DataFrame) -> None:
+    failed = predictions[predictions["error"].notna()]
+    if len(failed):
+        raise StageError(
+            f"{len(failed)} test scans could not be scored, the first ({failed.iloc[0]['path']}): "
+            f"{failed.iloc[0]['error']} Run data_ingestion again."
+        )
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def metric_name(path: str) -> str:
+    """Return a name that MLflow takes for a metric: other characters become underscores."""
+    return re.sub(r"[^\w./: -]", "_", path)
+
+
+@click.command(help=__doc__)
+@click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
+@click.option("--trained", type=click.Path(path_type=Path), default=Path("artifacts/training"))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("artifacts/evaluation"))
+@click.option("--scores", "scores_path", type=click.Path(path_type=Path), default="scores.json")
+@click.option("--register", type=bool, default=False, help="Make a version in the registry.")
+@click.option("--registered-model-name", default="chest-ct")
+@click.option(
+    "--protocol-repeats",
+    type=click.IntRange(0),
+    default=10,
+    help="Shuffles of the cross-validated protocols; 0 leaves them out.",
+)
+@click.option("--stress", type=bool, default=True, help="Score changed test scans too.")
+@one_sentence_errors
+def main(
+    data: Path,
+    trained: Path,
+    output: Path,
+    scores_path: Path,
+    register: bool,
+    registered_model_name: str,
+    protocol_repeats: int,
+    stress: bool,
+) -> None:
+    with stage_run("evaluation"):
+        log_params(
+            {
+                "register": register,
+                "registered_model_name": registered_model_name,
+                "protocol_repeats": protocol_repeats,
+                "stress": stress,
+            }
+        )
+        result = evaluation(
+            data, trained, output, scores_path, protocol_repeats=protocol_repeats, stress=stress
+        )
+        mlflow.log_metrics({metric_name(path): value for path, value in numbers(result)})
+        mlflow.set_tag("phantom", result["phantom"])
+        mlflow.log_artifact(str(scores_path))
+        mlflow.log_artifacts(str(output), "evaluation")
+        if register:
+            version = register_version(
+                trained / "model",
+                name=registered_model_name,
+                scores=result,
+                manifest=data / MANIFEST,
+                git_commit=git_commit(),
+                dvc_lock=Path("dvc.lock"),
+            )
+            click.echo(f"registered model  {registered_model_name} version {version}")
+    click.echo(headline(scores_path))
+
+
+if __name__ == "__main__":
+    main()

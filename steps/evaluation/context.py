@@ -1,0 +1,286 @@
+"""The sections of scores.json that put the test score into its context."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from model.artefact import Card
+from model.decoding.scan_file import decode_grey
+from scans.fingerprints import near_duplicate_groups, perceptual_hash
+from scans.manifest import ManifestRow, read_summary
+from steps.base import Base
+from steps.evaluation.baselines import measurements
+from steps.evaluation.non_scans import odd_pictures
+from steps.evaluation.protocols import KeptScans, Recipe, flagged_held_out, grouped_score, protocols
+from steps.evaluation.stress import changed_files, stress_rows, stress_score, worst_row
+from steps.metrics import disease_probability, roc_auc
+from steps.tracking import say
+from steps.training.augmentation import Augmentation
+from steps.training.calibration import calibration_scores, without_temperature
+from steps.training.features import scan_features
+
+TRAINING = "training.json"  # how a model was trained, beside it
+SWEPT_DISTANCES_BITS = (0, 20, 30, 40, 50, 60)
+SWEEP_REPEATS = 5
+BATCH = 64  # changed scans handed to the pyfunc at a time
+MAX_DONORS = 200  # training scans of each class whose tones may be borrowed
+
+
+def context_sections(
+    model: Any,
+    data: Path,
+    trained: Path,
+    rows: Sequence[ManifestRow],
+    predictions: pd.DataFrame,
+    card: Card,
+    protocol_repeats: int,
+    stress: bool,
+) -> dict[str, Any]:
+    """Compute every section that puts the test score into its context.
+
+    Args:
+        model: the loaded pyfunc.
+        data: what data_ingestion wrote.
+        trained: what training wrote.
+        rows: of all scans.
+        predictions: of the test scans, in order, with `actual`.
+        card: of the model.
+        protocol_repeats: shuffles of each protocol; 0 leaves them out.
+        stress: whether to score changed test scans.
+
+    Returns:
+        `calibration`, `out_of_domain` and, as asked, `stress` and `protocol`; JSON-ready.
+    """
+    record = read_training_record(trained)
+    actual = np.array([card.classes.index(label) for label in predictions["actual"]])
+    p = predictions[[f"p_{name}" for name in card.classes]].to_numpy(np.float64)
+    say("scoring pictures that are no scans")
+    sections = {
+        "calibration": calibration_section(actual, p, card, record),
+        "out_of_domain": out_of_domain_section(model, predictions, record),
+    }
+    if stress:
+        say("scoring changed scans")
+        sections["stress"] = stress_section(model, data, rows, predictions, card, record["seed"])
+    if protocol_repeats:
+        say("cross-validating under each protocol")
+        scans = kept_scans(data, trained, rows, card, record)
+        bits = read_summary(data).get("group_distance_bits")
+        sections["protocol"] = protocol_section(data, rows, scans, record, protocol_repeats, bits)
+    return sections
+
+
+def write_training_record(
+    folder: Path,
+    *,
+    head: Any,
+    augmentation: Augmentation,
+    seed: int,
+    fine_tuned_blocks: int,
+    calibration: dict[str, Any],
+    out_of_domain: dict[str, Any],
+) -> None:
+    """Write how the model in a folder was trained, for the evaluation.
+
+    Args:
+        folder: of the training stage.
+        head: steps.training.head.HeadSettings.
+        augmentation: of the views.
+        seed: of the stage.
+        fine_tuned_blocks: blocks of the base that were trained as well.
+        calibration: report of steps.training.calibration.
+        out_of_domain: what was fitted.
+    """
+    record = {
+        "head": dataclasses.asdict(head),
+        "augmentation": dataclasses.asdict(augmentation),
+        "seed": seed,
+        "fine_tuned_blocks": fine_tuned_blocks,
+        "calibration": calibration,
+        "out_of_domain": out_of_domain,
+    }
+    (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def read_training_record(folder: Path) -> dict[str, Any]:
+    """Read what `write_training_record` wrote."""
+    record: dict[str, Any] = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+    return record
+
+
+def kept_scans(
+    data: Path, trained: Path, rows: Sequence[ManifestRow], card: Card, record: dict[str, Any]
+) -> KeptScans:
+    """Gather features and measurements of all scans; only the test scans' are computed anew."""
+    network = trained / "model" / "artifacts" / "network"
+    base = Base(
+        folder=network,
+        classes=card.classes,
+        precision=card.precision,  # type: ignore[arg-type]  # a Precision once written
+        preprocessing=card.preprocessing,
+        calibration_images=0,
+        weights_sha256="",
+        file_name="network.xml",
+    )
+    settings = Augmentation(**record["augmentation"])
+    features = scan_features(data, rows, base, settings, record["seed"], cache=trained)
+    measured = [
+        measurements(_grey(data, row), row.width, row.height, row.mode, row.format) for row in rows
+    ]
+    return KeptScans(
+        vectors=features.vectors,
+        labels=np.array([card.classes.index(row.label) for row in rows], dtype=np.int64),
+        groups=np.array([row.group for row in rows]),
+        copies=np.array([row.copies for row in rows], dtype=np.int64),
+        measured={name: np.stack([m[name] for m in measured]) for name in measured[0]},
+        classes=card.classes,
+    )
+
+
+def protocol_section(
+    data: Path,
+    rows: Sequence[ManifestRow],
+    scans: KeptScans,
+    record: dict[str, Any],
+    repeats: int,
+    group_distance_bits: int | None,
+) -> dict[str, Any]:
+    """Score the head under each protocol and each grouping distance.
+
+    Args:
+        data: folder of the manifest.
+        rows: of all scans.
+        scans: their features, in the same order.
+        record: of the training.
+        repeats: shuffles of each protocol.
+        group_distance_bits: what the manifest's groups were made with, if known.
+    """
+    recipe = Recipe(
+        record["head"]["l2"],
+        record["head"]["balanced_classes"],
+        record["calibration"]["stated_sensitivity"],
+    )
+    seed = record["seed"]
+    section: dict[str, Any] = {
+        "protocols": protocols(scans, recipe, repeats, seed),
+        "group_distance_bits": group_distance_bits,
+        "fine_tuned_blocks": record["fine_tuned_blocks"],
+        "flagged_held_out": flagged_held_out(
+            scans, record["out_of_domain"]["allowed_share_of_chest_ct"], repeats, seed
+        ),
+    }
+    hashes = [perceptual_hash(_grey(data, row)) for row in rows]
+    section["distances"] = {
+        str(bits): grouped_score(
+            scans,
+            np.array(near_duplicate_groups(hashes, bits)),
+            recipe,
+            min(repeats, SWEEP_REPEATS),
+            seed,
+        )
+        for bits in SWEPT_DISTANCES_BITS
+    }
+    return section
+
+
+def stress_section(
+    model: Any,
+    data: Path,
+    rows: Sequence[ManifestRow],
+    predictions: pd.DataFrame,
+    card: Card,
+    seed: int,
+) -> dict[str, Any]:
+    """Score changed test scans with the pyfunc.
+
+    Args:
+        model: the loaded pyfunc.
+        data: folder of the manifest.
+        rows: of all scans; those of the training split lend tones.
+        predictions: of the test scans as they are, in order.
+        card: of the model.
+        seed: of the draws.
+
+    Returns:
+        `rows` by the name of the change, and `worst`.
+    """
+    test = [row for row in rows if row.split == "test"]
+    index = {name: i for i, name in enumerate(card.classes)}
+    actual = np.array([index[row.label] for row in test], dtype=np.int64)
+    before = np.array([index[label] for label in predictions["label"]], dtype=np.int64)
+    donors: dict[str, list[NDArray[np.uint8]]] = {}
+    for row in rows:
+        if row.split == "train" and len(donors.setdefault(row.label, [])) < MAX_DONORS:
+            donors[row.label].append(_grey(data, row))
+    files = [(data / row.path).read_bytes() for row in test]
+    labels = [row.label for row in test]
+    table = {}
+    for name, change in stress_rows(donors).items():
+        answers = predict_files(model, changed_files(files, labels, change, seed))
+        predicted = np.array([index[label] for label in answers["label"]], dtype=np.int64)
+        flagged = answers["out_of_domain"].to_numpy(bool)
+        p = answers[[f"p_{c}" for c in card.classes]].to_numpy(np.float64)
+        table[name] = stress_score(actual, predicted, before, flagged)
+        table[name]["roc_auc"] = roc_auc(actual, p, card.classes)
+    return {"rows": table, "worst": worst_row(table)}
+
+
+def predict_files(model: Any, files: Sequence[bytes]) -> pd.DataFrame:
+    """Score files with a pyfunc, some at a time."""
+    parts = [
+        model.predict(pd.DataFrame({"image": list(files[start : start + BATCH])}))
+        for start in range(0, len(files), BATCH)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def calibration_section(
+    actual: NDArray[np.int64], p: NDArray[np.float64], card: Card, record: dict[str, Any]
+) -> dict[str, Any]:
+    """Compare confidence with accuracy on the test split, before and after the temperature.
+
+    Args:
+        actual: class indices of the test scans (n,).
+        p: the pyfunc's probabilities (n, classes).
+        card: of the model.
+        record: of the training.
+    """
+    return {
+        "held_out_groups": record["calibration"],
+        "test": {
+            "before": calibration_scores(without_temperature(p, card.temperature), actual),
+            "after": calibration_scores(p, actual),
+            "mean_disease_probability": float(disease_probability(p, card.classes).mean()),
+        },
+    }
+
+
+def out_of_domain_section(
+    model: Any, predictions: pd.DataFrame, record: dict[str, Any]
+) -> dict[str, Any]:
+    """Count flags among test scans, which are chest CT, and among pictures that are not."""
+    flagged = predictions["out_of_domain"].to_numpy(bool)
+    kinds = {}
+    for kind, files in odd_pictures().items():
+        flags = predict_files(model, files)["out_of_domain"].to_numpy(bool)
+        kinds[kind] = {"detected": float(flags.mean()), "n": len(flags)}
+    total = sum(kind["n"] for kind in kinds.values())
+    return {
+        **record["out_of_domain"],
+        "test_scans_flagged": float(flagged.mean()),
+        "test_scans": len(flagged),
+        "kinds": kinds,
+        "detected": sum(kind["detected"] * kind["n"] for kind in kinds.values()) / total,
+    }
+
+
+def _grey(data: Path, row: ManifestRow) -> NDArray[np.uint8]:
+    return decode_grey((data / row.path).read_bytes())

@@ -1,0 +1,298 @@
+"""The same model under several protocols: how much of a score is the way it was measured.
+
+All heads are trained on kept features (see cross_validation.py), so that a protocol costs seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
+
+from model import decision
+from model.decision import healthy_index, probabilities
+from model.out_of_domain import fit_out_of_domain
+from steps.evaluation.baselines import BASELINES, Baseline
+from steps.metrics import balanced_accuracy, disease_probability, roc_auc
+from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
+from steps.training.calibration import held_out_threshold
+from steps.training.cross_validation import FOLDS, grouped_folds, solve_head
+
+Labels = NDArray[np.int64]
+Fold = tuple[NDArray[np.intp], NDArray[np.intp]]  # positions to train on, positions to score
+# Tutorials of this data set train with ImageDataGenerator(validation_split=0.20) and evaluate with
+# 0.30: Keras cuts both from the same end, so a third of what is scored was trained on.
+TUTORIAL_TRAIN_FRACTION, TUTORIAL_SCORED_FRACTION = 0.8, 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptScans:
+    """Distinct scans with their features, as a protocol needs them."""
+
+    vectors: NDArray[np.float32]  # (n, 1 + views, features): the scan itself, then its views
+    labels: Labels  # class indices (n,)
+    groups: NDArray[np.str_]  # near-duplicates (n,)
+    copies: NDArray[np.int64]  # files with the same bytes (n,), at least 1
+    measured: Mapping[str, NDArray[np.float64]]  # what each baseline looks at, (n, values)
+    classes: tuple[str, ...]
+
+    def taken(self, positions: NDArray[np.intp]) -> KeptScans:
+        """Return the scans at these positions; a position may come twice."""
+        return KeptScans(
+            self.vectors[positions],
+            self.labels[positions],
+            self.groups[positions],
+            self.copies[positions],
+            {name: values[positions] for name, values in self.measured.items()},
+            self.classes,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What decides an answer besides the features; the same in training."""
+
+    l2: float
+    balanced: bool
+    sensitivity: float  # that the operating threshold is to reach on held-out groups
+
+
+def protocols(scans: KeptScans, recipe: Recipe, repeats: int, seed: int) -> dict[str, Any]:
+    """Score the model and the baselines under each protocol.
+
+    Args:
+        scans: all distinct scans.
+        recipe: of the model.
+        repeats: how often scans are shuffled into folds anew.
+        seed: of the shuffles.
+
+    Returns:
+        JSON-ready: a section per protocol, from the most to the least flattering, each with
+        `what`, `scans`, `model` (the likeliest class) and `baselines`. The grouped one has
+        `model_at_threshold` as well: answers as the served model gives them, at a threshold that
+        was chosen within each fold's training scans the way training chooses it.
+    """
+    every_file = scans.taken(np.repeat(np.arange(len(scans.labels)), scans.copies))
+    return {
+        "tutorial": {
+            "what": "random files with their exact copies; scored on 30 % of the files, of which "
+            "the head was trained on a third",
+            **_scored(every_file, recipe, repeats, seed, _tutorial_fold),
+        },
+        "random_files": {
+            "what": "random files with their exact copies, 5-fold",
+            **_scored(every_file, recipe, repeats, seed, _stratified_folds),
+        },
+        "distinct_images": {
+            "what": "exact copies counted once, 5-fold",
+            **_scored(scans, recipe, repeats, seed, _stratified_folds),
+        },
+        "grouped": {
+            "what": "near-duplicates kept together, 5-fold",
+            **_scored(scans, recipe, repeats, seed, _grouped_folds, at_threshold=True),
+        },
+    }
+
+
+def grouped_score(
+    scans: KeptScans, groups: NDArray[np.int64], recipe: Recipe, repeats: int, seed: int
+) -> dict[str, Any]:
+    """Score the model when near-duplicates are joined differently."""
+    regrouped = dataclasses.replace(scans, groups=groups.astype(str))
+    scored = _scored(regrouped, recipe, repeats, seed, _grouped_folds, {}, at_threshold=True)
+    return {
+        "groups": len(np.unique(groups)),
+        "largest_group": int(np.bincount(groups).max()),
+        "model": scored["model"],
+        "model_at_threshold": scored["model_at_threshold"],
+    }
+
+
+def flagged_held_out(
+    scans: KeptScans, flagged_share: float, repeats: int, seed: int
+) -> dict[str, float] | None:
+    """Measure how often chest CT of groups that were left out is called out of domain.
+
+    Args:
+        scans: all distinct scans.
+        flagged_share: that each fold's threshold is chosen for, as in training.
+        repeats: how often scans are shuffled into folds anew.
+        seed: of the shuffles.
+
+    Returns:
+        `mean` and `spread` (standard deviation over the repeats) of the share that is flagged;
+        None where the groups are too few to leave any out.
+    """
+    shares = []
+    for repeat in range(repeats):
+        flags = [
+            fit_out_of_domain(
+                scans.vectors[train], scans.groups[train], flagged_share, seed + repeat
+            ).flags(scans.vectors[held_out, 0])
+            for train, held_out in _grouped_folds(scans, seed + repeat)
+        ]
+        if flags:
+            shares.append(float(np.concatenate(flags).mean()))
+    return {"mean": float(np.mean(shares)), "spread": float(np.std(shares))} if shares else None
+
+
+def _grouped_folds(scans: KeptScans, seed: int) -> Iterator[Fold]:
+    return grouped_folds(scans.labels, scans.groups, seed)
+
+
+def _stratified_folds(scans: KeptScans, seed: int) -> Iterator[Fold]:
+    folds = min(FOLDS, int(np.bincount(scans.labels).min()))
+    if folds >= 2:
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        yield from splitter.split(scans.labels, scans.labels)
+
+
+def _tutorial_fold(scans: KeptScans, seed: int) -> Iterator[Fold]:
+    """Shuffle the files of each class, train on the last 80 %, score the first 30 %."""
+    rng = np.random.default_rng(seed)
+    train, scored = [], []
+    for c in np.unique(scans.labels):
+        files = rng.permutation(np.flatnonzero(scans.labels == c))
+        train.append(files[round((1 - TUTORIAL_TRAIN_FRACTION) * len(files)) :])
+        scored.append(files[: round(TUTORIAL_SCORED_FRACTION * len(files))])
+    yield np.concatenate(train), np.concatenate(scored)
+
+
+def _scored(
+    scans: KeptScans,
+    recipe: Recipe,
+    repeats: int,
+    seed: int,
+    folds: Callable[[KeptScans, int], Iterator[Fold]],
+    baselines: Mapping[str, Baseline] = BASELINES,
+    at_threshold: bool = False,
+) -> dict[str, Any]:
+    """Score the model and each baseline on the same folds."""
+    views = scans.vectors.shape[1]
+    shape = (repeats, len(scans.labels))
+    p = np.full((*shape, len(scans.classes)), np.nan)
+    called_at_threshold = np.full(shape, -1, dtype=np.int64)
+    called = {name: np.full(shape, -1, dtype=np.int64) for name in baselines}
+    for repeat in range(repeats):
+        for train, held_out in folds(scans, seed + repeat):
+            features = scans.vectors[train].reshape(-1, scans.vectors.shape[2])
+            labels = scans.labels[train]
+            head = solve_head(
+                features, labels.repeat(views), len(scans.classes), recipe.l2, recipe.balanced
+            )
+            p[repeat, held_out] = probabilities(head.logits(scans.vectors[held_out, 0]))
+            if at_threshold:
+                threshold = held_out_threshold(
+                    scans.vectors[train], labels, scans.groups[train], scans.classes,
+                    l2=recipe.l2, balanced=recipe.balanced,
+                    sensitivity=recipe.sensitivity, seed=seed + repeat,
+                )  # fmt: skip
+                answers = decision.labels(p[repeat, held_out], scans.classes, threshold)
+                called_at_threshold[repeat, held_out] = answers
+            for name, baseline in baselines.items():
+                seen = scans.measured[name]
+                with threadpool_limits(1):  # see solve_head
+                    answers = baseline(seen[train], labels, seen[held_out])
+                called[name][repeat, held_out] = answers
+    called_by_model = np.where(np.isnan(p[..., 0]), -1, p.argmax(axis=2))
+    result = {
+        "scans": len(scans.labels),
+        "groups": len(np.unique(scans.groups)),
+        "repeats": repeats,
+        "model": summary(scans, called_by_model, p, seed),
+        "baselines": {name: summary(scans, c, None, seed) for name, c in called.items()},
+    }
+    if at_threshold:
+        result["model_at_threshold"] = summary(scans, called_at_threshold, p, seed)
+    return result
+
+
+def summary(
+    scans: KeptScans, called: NDArray[np.int64], p: NDArray[np.float64] | None, seed: int
+) -> dict[str, Any]:
+    """Summarise answers of several repeats.
+
+    Args:
+        scans: what was scored.
+        called: class indices (repeats, n); -1 where a scan was not scored.
+        p: probabilities (repeats, n, classes), or None where there are only labels.
+        seed: of the bootstrap.
+
+    Returns:
+        For each measure `mean` and `spread` (standard deviation over the repeats), and `ci95` (of
+        `roc_auc` for two classes only), by bootstrap over the groups: the repeats tell how much
+        the folds matter, the interval how much it matters which patients came.
+    """
+    per_repeat: list[dict[str, float | None]] = []
+    for repeat, calls in enumerate(called):
+        done = calls >= 0
+        if done.any():
+            some_p = None if p is None else p[repeat, done]
+            per_repeat.append(_measures(scans.labels[done], calls[done], some_p, scans.classes))
+    result: dict[str, Any] = {}
+    for name in per_repeat[0] if per_repeat else ():
+        values = [measures[name] for measures in per_repeat]
+        known = [value for value in values if value is not None]
+        result[name] = {
+            "mean": float(np.mean(known)) if known else None,
+            "spread": float(np.std(known)) if known else None,
+        }
+    for name, draws in _bootstrap(scans, called, seed).items():
+        if name in result:
+            result[name]["ci95"] = interval(draws)
+    healthy = healthy_index(scans.classes)
+    if p is not None and "roc_auc" in result and healthy is not None and len(scans.classes) == 2:
+        disease = np.stack([disease_probability(some, scans.classes) for some in p])
+        draws = weighted_auc(group_weights(scans.groups, seed), scans.labels != healthy, disease)
+        result["roc_auc"]["ci95"] = interval(draws)
+    return result
+
+
+def _measures(
+    labels: Labels, called: Labels, p: NDArray[np.float64] | None, classes: Sequence[str]
+) -> dict[str, float | None]:
+    measures: dict[str, float | None] = {
+        "accuracy": float((labels == called).mean()),
+        "balanced_accuracy": balanced_accuracy(labels, called),
+    }
+    if p is not None:
+        measures["roc_auc"] = roc_auc(labels, p, classes)
+    healthy = healthy_index(classes)
+    if healthy is not None:
+        sick = labels != healthy
+        measures["sensitivity"] = float((called[sick] != healthy).mean())
+        measures["specificity"] = float((called[~sick] == healthy).mean())
+    return measures
+
+
+def _bootstrap(
+    scans: KeptScans, called: NDArray[np.int64], seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Draw groups and score each draw by every scan's share of right answers over the repeats."""
+    scored = (called >= 0).any(axis=0)
+    weights = group_weights(scans.groups, seed)[:, scored]
+    labels = scans.labels[scored]
+    answers = (called[:, scored] >= 0).sum(axis=0)
+    right = (called[:, scored] == labels).sum(axis=0) / answers
+    recalls = {
+        int(c): weighted_share(weights[:, labels == c], right[labels == c])
+        for c in np.unique(labels)
+    }
+    draws = {
+        "accuracy": weighted_share(weights, right),
+        "balanced_accuracy": np.mean(list(recalls.values()), axis=0),
+    }
+    healthy = healthy_index(scans.classes)
+    if healthy in recalls and healthy is not None:
+        draws["specificity"] = recalls[healthy]
+    sick = labels != healthy
+    if healthy is not None and sick.any():
+        of = called[:, scored][:, sick]
+        found = ((of >= 0) & (of != healthy)).sum(axis=0) / answers[sick]  # whatever the disease
+        draws["sensitivity"] = weighted_share(weights[:, sick], found)
+    return draws

@@ -1,0 +1,1 @@
+"""What a version must pass to move on."""

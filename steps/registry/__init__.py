@@ -1,0 +1,1 @@
+"""Versions in the MLflow registry and their moves between stages."""

@@ -1,0 +1,151 @@
+"""Make an evaluated model a version of the registered model."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import yaml
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from steps.registry.errors import RegistryError
+
+CONTENT_DIGEST = "content_digest"
+MODEL_ARTIFACT = "registered_model"  # folder of the run's artefacts that holds the pyfunc
+MANIFEST_ARTIFACT = "registry/manifest.csv"
+SCORES_ARTIFACT = "registry/scores.json"
+MANIFEST_COLUMNS = ("sha256", "label", "group", "split")  # no paths: names may name patients
+# What MLflow writes into MLmodel anew at each save, without any change to the model.
+VOLATILE = ("artifact_path", "model_id", "model_size_bytes", "model_uuid", "run_id",
+            "utc_time_created")  # fmt: skip
+
+
+def register(
+    model_folder: Path,
+    *,
+    name: str,
+    scores: Mapping[str, Any],
+    manifest: Path,
+    git_commit: str | None = None,
+    dvc_lock: Path | None = None,
+) -> int:
+    """Register a saved pyfunc, with what promotion needs to know about it, in the active run.
+
+    The folder, the manifest (without file names) and the scores become artefacts of the run, and
+    the version points to them. A model with the same content as a present version is that
+    version, and nothing is written.
+
+    Args:
+        model_folder: the saved pyfunc; it has a signature and an input example.
+        name: of the registered model; made where it is missing.
+        scores: of the evaluation; each number in it becomes a tag `score.<path>`.
+        manifest: data_ingestion's manifest.csv, which says what each split held.
+        git_commit: of the code.
+        dvc_lock: dvc.lock of the pipeline; its `lock_digest` becomes a tag.
+
+    Returns:
+        The version's number.
+
+    Raises:
+        RegistryError: no active run, or the model lacks its signature or input example.
+    """
+    run = mlflow.active_run()
+    if run is None:
+        raise RegistryError("Registering needs an active MLflow run, and there is none.")
+    model = Model.load(str(model_folder))
+    if model.signature is None or model.saved_input_example_info is None:
+        raise RegistryError(
+            f"The model in {model_folder} cannot be registered: it has no signature or no input "
+            "example; save it with both."
+        )
+    client = MlflowClient()
+    digest = content_digest(model_folder)
+    present = find_version(client, name, digest)
+    if present is not None:
+        return present
+    mlflow.log_artifacts(str(model_folder), MODEL_ARTIFACT)
+    mlflow.log_text(_without_paths(manifest), MANIFEST_ARTIFACT)
+    mlflow.log_dict(dict(scores), SCORES_ARTIFACT)
+    metadata = model.metadata or {}
+    tags = {
+        CONTENT_DIGEST: digest,
+        "data_digest": metadata.get("data_digest", "unknown"),
+        "phantom": json.dumps(metadata.get("phantom")),  # true, false, or null for unknown
+        "git_commit": git_commit or "unknown",
+        "dvc_lock_digest": lock_digest(dvc_lock) if dvc_lock else "unknown",
+        "source_run": run.info.run_id,
+    }
+    tags |= {f"score.{path}": f"{value:.6g}" for path, value in numbers(scores)}
+    version = client.create_model_version(
+        name,
+        source=mlflow.get_artifact_uri(MODEL_ARTIFACT),
+        run_id=run.info.run_id,
+        tags=tags,
+    )
+    return int(version.version)
+
+
+def find_version(client: MlflowClient, name: str, digest: str) -> int | None:
+    """Return the newest version with this content digest; make the registered model if needed."""
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = client.search_model_versions(f"name='{name}' and tag.{CONTENT_DIGEST}='{digest}'")
+    return max((int(version.version) for version in found), default=None)
+
+
+def content_digest(model_folder: Path) -> str:
+    """Return the SHA-256 over a saved model's files, the same for each save of one model."""
+    whole = hashlib.sha256()
+    for path in sorted(model_folder.rglob("*")):
+        if not path.is_file() or "__pycache__" in path.parts:
+            continue
+        content = path.read_bytes()
+        if path.name == "MLmodel":
+            entries = yaml.safe_load(content)
+            kept = {key: value for key, value in entries.items() if key not in VOLATILE}
+            content = json.dumps(kept, sort_keys=True, default=str).encode()
+        relative = path.relative_to(model_folder).as_posix()
+        whole.update(f"{relative}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def lock_digest(dvc_lock: Path) -> str:
+    """Return the SHA-256 over dvc.lock's stages up to training; `unknown` without such a file.
+
+    The evaluation's own entry is left out: DVC writes it after the evaluation has registered.
+    """
+    if not dvc_lock.is_file():
+        return "unknown"
+    stages = (yaml.safe_load(dvc_lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+    kept = {name: entry for name, entry in stages.items() if name != "evaluation"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def numbers(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield each number in nested scores with its dotted path; lists are passed over."""
+    for key, value in scores.items():
+        path = f"{prefix}{key}".replace(":", "_")
+        if isinstance(value, Mapping):
+            yield from numbers(value, f"{path}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield path, value
+
+
+def _without_paths(manifest: Path) -> str:
+    with manifest.open(newline="", encoding="utf-8") as file:
+        rows = [[row[column] for column in MANIFEST_COLUMNS] for row in csv.DictReader(file)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([MANIFEST_COLUMNS, *rows])
+    return text.getvalue()

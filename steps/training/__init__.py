@@ -1,0 +1,1 @@
+"""Stage 3: features once, the head on them, and one pyfunc."""

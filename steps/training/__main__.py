@@ -1,0 +1,279 @@
+"""Stage 3: features once, the head on them, and one pyfunc that holds it all.
+
+Reads artifacts/data_ingestion and artifacts/prepare_base_model; writes artifacts/training.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.artefact import NETWORK, Card, Head
+from model.network import export, with_head
+from model.out_of_domain import OutOfDomain
+from model.packaging import save_pyfunc
+from scans.manifest import ManifestRow, read_manifest, read_summary
+from scans.phantom.drawing import make_phantom
+from steps.base import Base, read_base
+from steps.errors import StageError, one_sentence_errors
+from steps.evaluation.context import write_training_record
+from steps.folders import replaced_folder
+from steps.prepare_base_model import calibration_scans
+from steps.tracking import say, stage_run
+from steps.training import log as training_log
+from steps.training.augmentation import Augmentation
+from steps.training.features import FEATURES, FeatureSet, scan_features, write_features
+from steps.training.fine_tuning import FineTuning, fine_tune
+from steps.training.head import HeadSettings, fit_head
+from steps.training.operating_limits import doubts_report, fit_limits
+
+HISTORY = "history.csv"
+
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What training tells its caller; the model is in the output folder."""
+
+    history: list[dict[str, float]]  # a row per epoch of the head
+    card: Card
+    scans: dict[str, int]  # training and validation scans
+
+
+def training(
+    data: Path,
+    prepared: Path,
+    output: Path,
+    *,
+    head_settings: HeadSettings,
+    augmentation: Augmentation,
+    fine_tuning: FineTuning,
+    sensitivity: float,
+    flagged_share: float,
+    seed: int,
+) -> Trained:
+    """Train the head, or the last blocks and the head, and save the model.
+
+    Args:
+        data: what data_ingestion wrote.
+        prepared: what prepare_base_model wrote.
+        output: receives model/ (the pyfunc), model.keras (the same network in full precision,
+            pixels to probabilities), history.csv, features.npz and training.json (how it was
+            trained). Appears only when whole.
+        head_settings: of the head's training.
+        augmentation: the views of every scan.
+        fine_tuning: of the last blocks.
+        sensitivity: that the stored threshold is to reach, 0-1.
+        flagged_share: of chest CT that may be called out of domain at most, 0-1.
+        seed: of views, batches and dropout. One seed gives one model.
+
+    Raises:
+        StageError: the data, or a class in them, or the base is missing or does not fit.
+    """
+    base = read_base(prepared)
+    rows = [row for row in read_manifest(data) if row.split in ("train", "validation")]
+    _check_classes(rows, base)
+    summary = read_summary(data)
+    keras_base, keras_head = base.load_keras()
+    with replaced_folder(output, keep=(FEATURES,)) as folder:
+        network = folder / "network"
+        network.mkdir()
+        if fine_tuning.blocks:
+            base = _fine_tuned_base(
+                base, keras_base, keras_head, data, rows, network, augmentation, fine_tuning, seed
+            )
+        features = scan_features(data, rows, base, augmentation, seed, cache=output)
+        write_features(features, folder)
+        train, validation = (_labelled(features, rows, s, base) for s in ("train", "validation"))
+        say(f"training the head on {len(train[1])} views of {base.classes}")
+        head, history = fit_head(
+            keras_head, train, validation if len(validation[1]) else None, head_settings, seed
+        )
+        say("calibrating on held-out groups")
+        calibration, doubts = fit_limits(
+            features, rows, base.classes, head_settings, sensitivity, flagged_share, seed
+        )
+        card = Card(
+            classes=base.classes,
+            preprocessing=base.preprocessing,
+            precision=base.precision,
+            data_digest=summary["data_digest"],
+            phantom=summary["phantom"],
+            temperature=calibration.temperature,
+            threshold=calibration.threshold,
+        )
+        _save(folder, network, base, head, doubts, card, with_head(keras_base, head))
+        write_training_record(
+            folder,
+            head=head_settings,
+            augmentation=augmentation,
+            seed=seed,
+            fine_tuned_blocks=fine_tuning.blocks,
+            calibration=calibration.report,
+            out_of_domain=doubts_report(doubts, flagged_share),
+        )
+        _write_history(history, folder)
+    counts = {s: sum(row.split == s for row in rows) for s in ("train", "validation")}
+    return Trained(history, card, counts)
+
+
+def _check_classes(rows: Sequence[ManifestRow], base: Base) -> None:
+    found = {row.label for row in rows if row.split == "train"}
+    if found != set(base.classes):
+        raise StageError(
+            f"Expected training scans of {', '.join(base.classes)}; found "
+            f"{', '.join(sorted(found)) or 'none'}. Run prepare_base_model again, or give each "
+            "class more scans."
+        )
+
+
+def _fine_tuned_base(
+    base: Base,
+    keras_base: Any,
+    keras_head: Any,
+    data: Path,
+    rows: Sequence[ManifestRow],
+    network: Path,
+    augmentation: Augmentation,
+    settings: FineTuning,
+    seed: int,
+) -> Base:
+    """Fine-tune, then export and quantise the changed network as prepare_base_model did."""
+    training_rows = [row for row in rows if row.split == "train"]
+    fine_tune(keras_base, keras_head, data, training_rows, base, augmentation, settings, seed)
+    scans = calibration_scans(data, base.calibration_images, base.preprocessing, seed)
+    export(keras_base, network / "base.xml", base.precision, scans)
+    return dataclasses.replace(base, folder=network)
+
+
+def _labelled(
+    features: FeatureSet, rows: Sequence[ManifestRow], split: str, base: Base
+) -> Labelled:
+    """Return the views of a split's scans as (views, features), with a class index each."""
+    chosen = [i for i, row in enumerate(rows) if row.split == split]
+    vectors = features.vectors[chosen]
+    labels = np.array([base.classes.index(rows[i].label) for i in chosen], dtype=np.int64)
+    return vectors.reshape(-1, vectors.shape[-1]), labels.repeat(vectors.shape[1])
+
+
+def _save(
+    folder: Path,
+    network: Path,
+    base: Base,
+    head: Head,
+    doubts: OutOfDomain,
+    card: Card,
+    whole: Any,
+) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        carried = Path(scratch) / "network"
+        carried.mkdir()
+        for source in (base.network, base.network.with_suffix(".bin")):
+            shutil.copyfile(source, carried / Path(NETWORK).with_suffix(source.suffix))
+        head.write(carried)
+        doubts.write(carried)
+        card.write(carried)
+        say("saving the pyfunc and trying it on its input example")
+        save_pyfunc(folder / "model", carried, card, example_scan())
+    shutil.rmtree(network)
+    whole.save(folder / "model.keras")
+
+
+def example_scan() -> str:
+    """Return base64 text of a PNG that anyone may see: a phantom."""
+    png = io.BytesIO()
+    Image.fromarray(make_phantom(0, nodule=True).image).save(png, "PNG")
+    return base64.b64encode(png.getvalue()).decode("ascii")
+
+
+def _write_history(history: list[dict[str, float]], folder: Path) -> None:
+    with (folder / HISTORY).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+@click.command(help=__doc__)
+@click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
+@click.option(
+    "--prepared", type=click.Path(path_type=Path), default=Path("artifacts/prepare_base_model")
+)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("artifacts/training"))
+@click.option("--epochs", type=click.IntRange(1), default=200)
+@click.option("--batch-size", type=click.IntRange(1), default=512)
+@click.option("--steps-per-epoch", type=click.IntRange(0), default=0, help="0: every batch.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.1)
+@click.option("--l2", type=click.FloatRange(0), default=0.1, help="On the kernel.")
+@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
+@click.option("--balanced-classes", type=bool, default=True)
+@click.option("--patience", type=click.IntRange(0), default=0, help="0: never stops early.")
+@click.option("--views", type=click.IntRange(0), default=1, help="Augmented views of each scan.")
+@click.option("--flip", type=bool, default=False, help="Mirror left and right.")
+@click.option("--rotation-deg", type=click.FloatRange(0, 180), default=0.0)
+@click.option("--shift", type=click.FloatRange(0, 1), default=0.0, help="Of the side.")
+@click.option("--zoom", type=click.FloatRange(0, 0.9), default=0.0)
+@click.option("--histogram-match", type=click.FloatRange(0, 1), default=1.0)
+@click.option("--brightness", type=click.FloatRange(0, 1), default=0.0)
+@click.option("--contrast", type=click.FloatRange(0, 1), default=0.0)
+@click.option("--fine-tune-blocks", type=click.IntRange(0, 5), default=0)
+@click.option("--fine-tune-epochs", type=click.IntRange(1), default=5)
+@click.option("--fine-tune-learning-rate", type=click.FloatRange(0, min_open=True), default=1e-5)
+@click.option("--fine-tune-batch-size", type=click.IntRange(1), default=16)
+@click.option(
+    "--sensitivity",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.95,
+    help="That the stored threshold is to reach.",
+)
+@click.option(
+    "--flagged-share",
+    type=click.FloatRange(0, 1),
+    default=0.02,
+    help="Of chest CT that may be called out of domain.",
+)
+@click.option("--seed", type=int, default=0)
+@one_sentence_errors
+def main(data: Path, prepared: Path, output: Path, **options: Any) -> None:
+    with stage_run("training"):
+        training_log.log_inputs(options, data)
+        result = training(
+            data,
+            prepared,
+            output,
+            head_settings=HeadSettings(**_fields(HeadSettings, options)),
+            augmentation=Augmentation(**_fields(Augmentation, options)),
+            fine_tuning=FineTuning(
+                options["fine_tune_blocks"],
+                options["fine_tune_epochs"],
+                options["fine_tune_learning_rate"],
+                options["fine_tune_batch_size"],
+            ),
+            sensitivity=options["sensitivity"],
+            flagged_share=options["flagged_share"],
+            seed=options["seed"],
+        )
+        training_log.log_outputs(result.history, output)
+    last = result.history[-1]
+    click.echo(json.dumps(result.scans | {"epochs": len(result.history)} | last))
+
+
+def _fields(kind: Any, options: dict[str, Any]) -> dict[str, Any]:
+    return {field.name: options[field.name] for field in dataclasses.fields(kind)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What a trained model knows about its own limits: how sure it may be, and of which pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from model.out_of_domain import OutOfDomain, fit_out_of_domain
+from scans.manifest import ManifestRow
+from steps.training.calibration import Calibration, calibrate
+from steps.training.features import FeatureSet
+from steps.training.head import HeadSettings
+
+
+def fit_limits(
+    features: FeatureSet,
+    rows: Sequence[ManifestRow],
+    classes: Sequence[str],
+    head_settings: HeadSettings,
+    sensitivity: float,
+    flagged_share: float,
+    seed: int,
+) -> tuple[Calibration, OutOfDomain]:
+    """Fit temperature, threshold and the distance beyond which a picture is no scan.
+
+    Args:
+        features: of the training and validation scans.
+        rows: of the same scans, in the same order.
+        classes: names in the order of the head's outputs.
+        head_settings: of the head that is served; cross-validated heads have the same loss.
+        sensitivity: that the threshold is to reach, 0-1.
+        flagged_share: of chest CT that may be called out of domain at most, 0-1.
+        seed: of folds and draws.
+    """
+    groups = np.array([row.group for row in rows])
+    calibration = calibrate(
+        features.vectors,
+        np.array([classes.index(row.label) for row in rows], dtype=np.int64),
+        groups,
+        classes,
+        l2=head_settings.l2,
+        balanced=head_settings.balanced_classes,
+        sensitivity=sensitivity,
+        seed=seed,
+    )
+    return calibration, fit_out_of_domain(features.vectors, groups, flagged_share, seed)
+
+
+def doubts_report(doubts: OutOfDomain, flagged_share: float) -> dict[str, Any]:
+    """Describe how far a picture may be from the training scans; JSON-ready."""
+    return {
+        "threshold": doubts.threshold,
+        "references": len(doubts.references),
+        "allowed_share_of_chest_ct": flagged_share,
+    }
