@@ -3,8 +3,9 @@
 Cross-validates by near-duplicate group over all scans: in each fold a head is trained on the
 scans outside of it, with tones borrowed from those scans only, and scores the fold's scans
 changed in each way of steps/evaluation/stress.py (whose other tones come from the same scans). A
-scan is called diseased from a threshold that the training scans of its fold gave, as training chooses the
-served one. Nothing is kept between runs; every view and change goes through the network.
+scan is called diseased from a threshold that the training scans of its fold gave, as training
+chooses the served one. Nothing is kept between runs; every view and change goes through the
+network.
 
     python -m benchmarks.stress_cv                 # some minutes on 2 cores
     python -m benchmarks.stress_cv --scans 40      # a try
