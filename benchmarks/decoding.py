@@ -16,7 +16,8 @@ import click
 import numpy as np
 from PIL import Image
 
-from model.decoding.scan_file import ScanError, decode_grey
+from model.decoding.errors import ScanError
+from model.decoding.scan_file import decode_grey
 from model.preprocessing import Preprocessing, scan_pixels
 
 

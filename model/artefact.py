@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.preprocessing import Preprocessing
+from .preprocessing import Preprocessing
 
 NETWORK = "network.xml"
 CARD = "card.json"

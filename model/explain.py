@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.artefact import Head
+from .artefact import Head
 
 HEATMAP_SIDE_PX = 224
 COLOUR = (255, 96, 0)  # orange: stands out on grey, and is no class's colour

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.artefact import Head
-from model.weights import BLOCKS, Tensor
+from .artefact import Head
+from .weights import BLOCKS, Tensor
 
 Precision = Literal["int8", "bf16", "f32"]
 PRECISIONS: tuple[Precision, ...] = ("int8", "bf16", "f32")

@@ -17,8 +17,8 @@ from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
-from model import artefact
-from model.scorer import output_columns
+from . import artefact
+from .scorer import output_columns
 
 # What a prediction imports. No TensorFlow, no DVC: a server needs neither.
 REQUIREMENTS = ("imagecodecs", "mlflow", "numpy", "openvino", "pandas", "pillow", "pydicom")

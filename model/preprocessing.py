@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.decoding.scan_file import IMAGE_SIZE_PX, decode_grey
+from .decoding.scan_file import decode_grey
+
+IMAGE_SIZE_PX = 224  # VGG16's input, Simonyan and Zisserman 2014
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model import artefact, decision
-from model.decoding.scan_file import ScanError, scan_bytes
-from model.explain import evidence_maps, heatmap_png
-from model.features import feature_vectors
-from model.out_of_domain import OutOfDomain
-from model.preprocessing import scan_pixels
-from model.runtime import Runtime
+from . import artefact, decision
+from .decoding.errors import ScanError
+from .decoding.scan_file import scan_bytes
+from .explain import evidence_maps, heatmap_png
+from .features import feature_vectors
+from .out_of_domain import OutOfDomain
+from .preprocessing import scan_pixels
+from .runtime import Runtime
 
 HEATMAP = "heatmap"  # the column that is only there when an explanation is asked for
 BATCH = 16  # scans that go through the network together: about the fastest, 2.4 MB of pixels

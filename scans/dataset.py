@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from scans.classes import ClassPattern, Placed, empty_classes, place_files, quoted
 from scans.errors import SourceError
 from scans.fingerprints import HASH_BITS, near_duplicate_groups
-from scans.inspection import Decode, Inspected, Rejected, inspect_files, list_files
+from scans.inspection import Inspected, Rejected, inspect_files, list_files
 from scans.limits import Limits
 from scans.manifest import ManifestRow
 from scans.prepared import Dataset
@@ -19,8 +19,6 @@ from scans.splits import Fractions, keep_official_splits, split_by_group
 def build_dataset(
     folder: Path,
     *,
-    decode: Decode,
-    decode_error: type[Exception],
     patterns: Sequence[ClassPattern],
     fractions: Fractions,
     seed: int,
@@ -32,8 +30,6 @@ def build_dataset(
 
     Args:
         folder: the source's files.
-        decode: bytes of a file → uint8 grey (height, width) or RGB (height, width, 3).
-        decode_error: what `decode` raises for bytes that are no scan.
         patterns: how class folders are renamed or merged.
         fractions: shares of the splits.
         seed: of the split.
@@ -49,7 +45,7 @@ def build_dataset(
             f"Expected group_distance_bits from 0 to {HASH_BITS}. Received: {group_distance_bits}"
         )
     listing = list_files(folder, limits)
-    results = inspect_files(folder, listing.files, decode, decode_error)
+    results = inspect_files(folder, listing.files)
     rejected = listing.rejected + [r for r in results if isinstance(r, Rejected)]
     readable = [r for r in results if isinstance(r, Inspected)]
     if not readable:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-import pydicom
-from numpy.typing import NDArray
-from PIL import Image
-
+from model.decoding.errors import ScanError
+from model.decoding.scan_file import decode
 from scans.errors import SourceError
 from scans.fingerprints import perceptual_hash, sha256_hex
 from scans.limits import Limits
 from scans.progress import progress
-
-Decode = Callable[[bytes], NDArray[np.uint8]]
 
 # What operating systems leave in folders and zips; never a scan, so not worth a rejection.
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin"}
@@ -116,32 +110,23 @@ def _unusable(path: Path) -> str | None:
     return None if path.is_file() else "not a regular file"
 
 
-def inspect_files(
-    folder: Path,
-    files: Iterable[PurePosixPath],
-    decode: Decode,
-    decode_error: type[Exception],
-) -> list[Inspected | Rejected]:
+def inspect_files(folder: Path, files: Iterable[PurePosixPath]) -> list[Inspected | Rejected]:
     """Read, decode and fingerprint files, several at a time, with a progress bar.
 
     Args:
         folder: what `files` are relative to.
         files: the files to look into.
-        decode: bytes of a file → uint8 grey (height, width) or RGB (height, width, 3).
-        decode_error: what `decode` raises for bytes that are no scan.
 
     Returns:
         One entry per file, in order.
     """
     paths = list(files)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        results = pool.map(lambda path: _inspect(folder, path, decode, decode_error), paths)
+        results = pool.map(lambda path: _inspect(folder, path), paths)
         return list(progress(results, "Reading scans", "file", len(paths)))
 
 
-def _inspect(
-    folder: Path, path: PurePosixPath, decode: Decode, decode_error: type[Exception]
-) -> Inspected | Rejected:
+def _inspect(folder: Path, path: PurePosixPath) -> Inspected | Rejected:
     try:
         data = (folder / path).read_bytes()
     except OSError as e:
@@ -149,24 +134,8 @@ def _inspect(
     if not data:
         return Rejected(path, "the file is empty")
     try:
-        pixels = decode(data)
-    except decode_error as e:
-        return Rejected(path, " ".join(str(e).split()))
-    width, height, mode, file_format = _describe(data, pixels)
-    return Inspected(
-        path, sha256_hex(data), perceptual_hash(pixels), width, height, mode, file_format
-    )
-
-
-def _describe(data: bytes, pixels: NDArray[np.uint8]) -> tuple[int, int, str, str]:
-    """Return width and height in pixels, mode and format of a file that could be decoded."""
-    if data[128:132] == b"DICM":
-        header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
-        mode = str(header.get("PhotometricInterpretation", ""))
-        return int(header.Columns), int(header.Rows), mode, "DICOM"
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.width, image.height, image.mode, str(image.format)
-    except (OSError, ValueError, Image.DecompressionBombError):
-        height, width = pixels.shape[:2]
-        return width, height, "", ""
+        scan = decode(data)
+    except ScanError as e:
+        return Rejected(path, str(e))
+    digest, perceptual = sha256_hex(data), perceptual_hash(scan.grey)
+    return Inspected(path, digest, perceptual, scan.width, scan.height, scan.mode, scan.format)

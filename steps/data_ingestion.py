@@ -10,7 +10,6 @@ from typing import Any
 import click
 import mlflow
 
-from model.decoding.scan_file import ScanError, decode_grey
 from scans.classes import parse_class_patterns
 from scans.dataset import build_dataset
 from scans.errors import SourceError
@@ -73,8 +72,6 @@ def ingest(
         )
         dataset = build_dataset(
             fetched.folder,
-            decode=decode_grey,
-            decode_error=ScanError,
             patterns=patterns,
             fractions=fractions,
             seed=seed,

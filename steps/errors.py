@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 import click
 from mlflow.exceptions import MlflowException
 
-from model.decoding.scan_file import ScanError
+from model.decoding.errors import ScanError
 from model.weights import WeightsError
 from scans.errors import SourceError
 

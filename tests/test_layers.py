@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = {"scans", "model", "steps", "batch", "serve", "benchmarks", "tests"}
 MUST_NOT_IMPORT = {
-    "scans": {"keras", "tensorflow", "mlflow"} | PROJECT - {"scans"},
+    "scans": {"keras", "tensorflow", "mlflow"} | PROJECT - {"scans", "model"},
     "model": {"boto3", "botocore", "dvc", "yaml"} | PROJECT - {"model"},
     "steps": {"boto3", "botocore", "fastapi", "uvicorn", "batch", "serve", "benchmarks", "tests"},
     "batch": {"keras", "tensorflow"} | PROJECT - {"batch"},
@@ -36,6 +36,17 @@ def test_folder_imports_only_what_it_may_know(folder: str) -> None:
     for module in modules:
         forbidden = imported_packages(module) & MUST_NOT_IMPORT[folder]
         assert not forbidden, f"{module.relative_to(ROOT)} imports {sorted(forbidden)}"
+
+
+def test_scans_know_only_the_decoder_of_the_model() -> None:
+    imports = [
+        node.module or ""
+        for path in (ROOT / "scans").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "model"
+    ]
+    assert imports
+    assert all(name.startswith("model.decoding.") for name in imports)
 
 
 def test_no_drawer_modules() -> None:

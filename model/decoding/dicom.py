@@ -1,7 +1,8 @@
 """Read one CT slice from a DICOM file as the grey levels a radiologist sees in a lung window.
 
-Only the elements named in `ELEMENTS` and the transfer syntax are read, from their raw bytes, and no
-message quotes text from the file, so no patient attribute can reach a row, a log or an error.
+Only the elements named in `ELEMENTS` and `HEADER_ELEMENTS` and the transfer syntax are read, from
+their raw bytes, and no message quotes text from the file, so no patient attribute can reach a row,
+a log or an error.
 
 The order is the standard's (PS3.4 N.2): stored values, rescale to Hounsfield units, window, and
 inversion when the photometric interpretation is MONOCHROME1. A file that says it is of another
@@ -30,10 +31,12 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from model.decoding.dicom_pixels import COMPRESSED, stored_codes
-from model.decoding.grey_levels import to_8_bit, window
-from model.decoding.quiet import quiet_decoders
-from model.decoding.scan_file import MAX_PIXELS, ScanError, check_size
+from .decoded import Decoded
+from .dicom_header import HEADER_ELEMENTS, header_of
+from .dicom_pixels import COMPRESSED, stored_codes
+from .errors import MAX_PIXELS, ScanError, check_size
+from .grey_levels import to_8_bit, window
+from .quiet import quiet_decoders
 
 PREAMBLE_BYTES = 128
 EXPECTED = "Expected one CT slice as DICOM"
@@ -43,15 +46,15 @@ ELEMENTS = (
     "PixelRepresentation",
     "PhotometricInterpretation",
     "NumberOfFrames",
-    "Modality",
-    "ImageType",
     "RescaleSlope",
     "RescaleIntercept",
     "WindowCenter",
     "WindowWidth",
-    "PixelData",
 )
+TRANSFER_SYNTAX = Tag("TransferSyntaxUID")
 PIXEL_DATA = Tag("PixelData")
+TAGS = {keyword: BaseTag(Tag(keyword)) for keyword in (*ELEMENTS, *HEADER_ELEMENTS)}
+WANTED = [*TAGS.values(), PIXEL_DATA]
 MAX_INFLATED_BYTES = 4 * MAX_PIXELS
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 OTHER_MODALITIES = {  # PS3.3 C.7.3.1.1.1, those that people send by mistake
@@ -73,7 +76,7 @@ OTHER_MODALITIES = {  # PS3.3 C.7.3.1.1.1, those that people send by mistake
 
 @dataclass(frozen=True)
 class Elements:
-    """Raw values of the elements in `ELEMENTS`, by keyword, in the file's byte order."""
+    """Raw values of the elements that are read, by keyword, in the file's byte order."""
 
     raw: dict[str, bytes]
     pixels: RawDataElement | None
@@ -122,11 +125,11 @@ def is_dicom(data: bytes) -> bool:
     return group == b"\0\x08" and element[:1] == b"\0" and vr.isalpha() and vr.isupper()
 
 
-def dicom_to_grey(data: bytes) -> NDArray[np.uint8]:
+def decode_dicom(data: bytes) -> Decoded:
     """Decode a DICOM file to grey levels in a lung window.
 
     Returns:
-        uint8 0-255, shape (Rows, Columns), 0 is black.
+        Grey levels uint8 0-255, shape (Rows, Columns), 0 is black; and the header.
 
     Raises:
         ScanError: when it is not one grey CT slice that can be decoded.
@@ -134,7 +137,11 @@ def dicom_to_grey(data: bytes) -> NDArray[np.uint8]:
     # A ScanError raised after the handler has no cause or context whose text could quote the file.
     try:
         with quiet_decoders():
-            return _grey(_read_elements(data))
+            elements = _read_elements(data)
+            grey = _grey(elements)
+            height, width = grey.shape
+            mode = elements.text("PhotometricInterpretation")
+            return Decoded(grey, width, height, mode, "DICOM", header_of(elements.raw))
     except (ScanError, ImportError):  # a decoder that is not installed is no fault of the file
         raise
     except Exception:  # noqa: S110 - pydicom raises nearly every type on damaged bytes
@@ -155,9 +162,9 @@ def _read_elements(data: bytes) -> Elements:
         is_implicit_VR=False,
         is_little_endian=True,
         stop_when=lambda tag, _vr, _length: tag >> 16 != 2,
-        specific_tags=[Tag("TransferSyntaxUID")],
+        specific_tags=[TRANSFER_SYNTAX],
     )
-    syntax: str = _raw(meta, "TransferSyntaxUID").decode("ascii", "replace").strip(" \0")
+    syntax: str = _raw(meta, TRANSFER_SYNTAX).decode("ascii", "replace").strip(" \0")
     syntax = syntax or _guess_syntax(data[stream.tell() :][:8])
     if syntax == DeflatedExplicitVRLittleEndian:
         stream = _inflate(data[stream.tell() :])
@@ -172,20 +179,20 @@ def _read_elements(data: bytes) -> Elements:
         is_implicit_VR=syntax == ImplicitVRLittleEndian,
         is_little_endian=little_endian,
         stop_when=lambda tag, _vr, _length: tag > PIXEL_DATA,
-        specific_tags=[Tag(keyword) for keyword in ELEMENTS],
+        specific_tags=WANTED,
     )
     pixels = dataset.get_item(PIXEL_DATA)
     return Elements(
-        raw={keyword: _raw(dataset, keyword) for keyword in ELEMENTS if keyword != "PixelData"},
+        raw={keyword: _raw(dataset, tag) for keyword, tag in TAGS.items()},
         pixels=pixels if isinstance(pixels, RawDataElement) else None,
         transfer_syntax=syntax,
         little_endian=little_endian,
     )
 
 
-def _raw(dataset: Dataset, keyword: str) -> bytes:
+def _raw(dataset: Dataset, tag: BaseTag) -> bytes:
     """Return an element's bytes without converting them, b'' where it is missing or a sequence."""
-    element = dataset.get_item(BaseTag(Tag(keyword)))
+    element = dataset.get_item(tag)
     value = element.value if isinstance(element, RawDataElement) else None
     return value if isinstance(value, bytes) else b""
 

@@ -10,7 +10,7 @@ from pydicom import uid
 from pydicom.dataelem import RawDataElement
 from pydicom.encaps import get_frame
 
-from model.decoding.scan_file import ScanError
+from .errors import ScanError
 
 JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)

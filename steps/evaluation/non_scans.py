@@ -10,8 +10,8 @@ import pydicom
 import sklearn
 from PIL import Image, ImageDraw
 
+from model.decoding.errors import MAX_ASPECT_RATIO, MIN_SIDE_PX
 from model.decoding.quiet import quiet_decoders
-from model.decoding.scan_file import MAX_ASPECT_RATIO, MIN_SIDE_PX
 
 OF_EACH_KIND = 8
 MODALITIES = {"CT": "CT of other body parts", "MR": "MR", "US": "ultrasound", "NM": "nuclear"}

@@ -25,8 +25,10 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_rescale, apply_windowing
 from pydicom.pixels.encoders import RLELosslessEncoder
 
-from model.decoding.dicom import dicom_to_grey, is_dicom
-from model.decoding.scan_file import ScanError, decode_grey
+from model.decoding.decoded import DicomHeader
+from model.decoding.dicom import is_dicom
+from model.decoding.errors import ScanError
+from model.decoding.scan_file import decode, decode_grey
 from tests.model.test_images import encode, refusal
 
 PATIENT = "ZZYZX^QUENTINA"
@@ -136,7 +138,7 @@ ENCODERS: dict[str, Callable[[NDArray[np.integer]], bytes]] = {
 
 
 def test_a_dicom_and_a_png_of_the_same_windowed_pixels_are_one_scan() -> None:
-    assert np.array_equal(dicom_to_grey(SLICE), EXPECTED)
+    assert np.array_equal(decode_grey(SLICE), EXPECTED)
     assert np.array_equal(decode_grey(SLICE), decode_grey(encode(Image.fromarray(EXPECTED), "PNG")))
     assert (EXPECTED.min(), EXPECTED.max()) == (0, 255)
 
@@ -146,7 +148,7 @@ def test_a_dicom_and_a_png_of_the_same_windowed_pixels_are_one_scan() -> None:
 )
 def test_the_lung_window_ends_where_it_should(hu: int, grey: int) -> None:
     stored = np.full((64, 64), hu, np.int16)
-    pixels = dicom_to_grey(file_bytes(slice_dataset(stored, RescaleIntercept="0")))
+    pixels = decode_grey(file_bytes(slice_dataset(stored, RescaleIntercept="0")))
     assert (pixels == grey).all()
 
 
@@ -157,19 +159,19 @@ def test_the_lung_window_ends_where_it_should(hu: int, grey: int) -> None:
 def test_uncompressed(syntax: str, stored: NDArray[np.integer]) -> None:
     swapped = stored.byteswap() if syntax == BIG_ENDIAN else stored
     dataset = slice_dataset(stored, PixelData=swapped.tobytes())
-    assert np.array_equal(dicom_to_grey(file_bytes(dataset, syntax)), EXPECTED)
+    assert np.array_equal(decode_grey(file_bytes(dataset, syntax)), EXPECTED)
 
 
 def test_deflated() -> None:
     data = file_bytes(slice_dataset(), uid.DeflatedExplicitVRLittleEndian)
     assert len(data) < len(SLICE)
-    assert np.array_equal(dicom_to_grey(data), EXPECTED)
+    assert np.array_equal(decode_grey(data), EXPECTED)
 
 
 @pytest.mark.parametrize("syntax", ENCODERS, ids=lambda syntax: uid.UID(syntax).keyword)
 def test_lossless_compression(syntax: str) -> None:
     data = compressed(ENCODERS[syntax](STORED), syntax)
-    assert np.array_equal(dicom_to_grey(data), EXPECTED)
+    assert np.array_equal(decode_grey(data), EXPECTED)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_lossless_compression(syntax: str) -> None:
     ids=["jpeg-extended", "jpeg-ls", "jpeg-2000"],
 )
 def test_lossy_compression_comes_close(syntax: str, frame: bytes) -> None:
-    difference = dicom_to_grey(compressed(frame, syntax)).astype(int) - EXPECTED
+    difference = decode_grey(compressed(frame, syntax)).astype(int) - EXPECTED
     assert np.abs(difference).mean() < 3
     assert difference.any()
 
@@ -190,14 +192,14 @@ def test_lossy_compression_comes_close(syntax: str, frame: bytes) -> None:
 def test_jpeg_baseline_secondary_capture() -> None:
     frame = imagecodecs.jpeg8_encode(EXPECTED, level=95)
     dataset = slice_dataset(EXPECTED, Modality="OT", PixelData=encapsulate([frame]))
-    pixels = dicom_to_grey(file_bytes(dataset, uid.JPEGBaseline8Bit))
+    pixels = decode_grey(file_bytes(dataset, uid.JPEGBaseline8Bit))
     assert np.abs(pixels.astype(int) - EXPECTED).mean() < 2
 
 
 def test_a_frame_in_several_fragments() -> None:
     frame = ENCODERS[uid.JPEGLSLossless](STORED)
     dataset = slice_dataset(PixelData=encapsulate([frame], fragments_per_frame=3))
-    assert np.array_equal(dicom_to_grey(file_bytes(dataset, uid.JPEGLSLossless)), EXPECTED)
+    assert np.array_equal(decode_grey(file_bytes(dataset, uid.JPEGLSLossless)), EXPECTED)
 
 
 @pytest.mark.parametrize("name", ["CT_small.dcm", "693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm"])
@@ -212,7 +214,7 @@ def test_pydicom_renders_its_ct_files_alike(name: str) -> None:
     windowed = apply_windowing(apply_rescale(stored, dataset), dataset)
     span = windowed.max() - windowed.min()
     assert span > 0
-    grey = dicom_to_grey(Path(path).read_bytes())
+    grey = decode_grey(Path(path).read_bytes())
     low, high = grey.min(), grey.max()
     alike = low + (windowed - windowed.min()) / span * (int(high) - low)
     assert np.abs(grey - alike).max() <= 1
@@ -236,7 +238,7 @@ def test_other_writers_compressed_files_hold_the_same_slice(name: str) -> None:
         old, new = (b"\0\x08\0\x60CS\0\x02", 0) if big_endian else (b"\x08\0\x60\0", 0)
         at = data.index(old, new) + 8
         assert data[at : at + 2] == b"MR"
-        return dicom_to_grey(data[:at] + b"OT" + data[at + 2 :])
+        return decode_grey(data[:at] + b"OT" + data[at + 2 :])
 
     assert np.array_equal(as_ct(name), as_ct("MR_small.dcm"))
     assert as_ct(name).std() > 10
@@ -244,29 +246,29 @@ def test_other_writers_compressed_files_hold_the_same_slice(name: str) -> None:
 
 def test_slope_and_intercept_are_applied() -> None:
     dataset = slice_dataset((HU * 2).astype(np.int16), RescaleSlope="0.5", RescaleIntercept="0")
-    assert np.array_equal(dicom_to_grey(file_bytes(dataset)), lung_window(HU.astype(int)))
+    assert np.array_equal(decode_grey(file_bytes(dataset)), lung_window(HU.astype(int)))
 
 
 def test_bits_beyond_those_stored_are_ignored() -> None:
     with_overlay = STORED | np.uint16(0x8000)
-    assert np.array_equal(dicom_to_grey(file_bytes(slice_dataset(with_overlay))), EXPECTED)
+    assert np.array_equal(decode_grey(file_bytes(slice_dataset(with_overlay))), EXPECTED)
 
 
 def test_monochrome1_is_shown_inverted() -> None:
     data = file_bytes(slice_dataset(PhotometricInterpretation="MONOCHROME1"))
-    assert np.array_equal(dicom_to_grey(data), 255 - EXPECTED)
+    assert np.array_equal(decode_grey(data), 255 - EXPECTED)
 
 
 def test_a_window_in_the_file_does_not_change_a_ct() -> None:
     data = file_bytes(slice_dataset(WindowCenter="40", WindowWidth="400"))
-    assert np.array_equal(dicom_to_grey(data), EXPECTED)
+    assert np.array_equal(decode_grey(data), EXPECTED)
 
 
 def test_a_secondary_capture_is_a_plain_picture() -> None:
     no_rescale = {"RescaleSlope": None, "RescaleIntercept": None}
     for modality in ("OT", None):
         dataset = slice_dataset(EXPECTED, Modality=modality, **no_rescale)
-        assert np.array_equal(dicom_to_grey(file_bytes(dataset)), EXPECTED)
+        assert np.array_equal(decode_grey(file_bytes(dataset)), EXPECTED)
     deep = slice_dataset(STORED, Modality="OT", **no_rescale)
     as_png = encode(Image.fromarray(STORED), "PNG")
     assert np.array_equal(decode_grey(file_bytes(deep)), decode_grey(as_png))
@@ -276,7 +278,76 @@ def test_a_secondary_capture_gets_its_own_window() -> None:
     dataset = slice_dataset(
         Modality="OT", RescaleSlope=None, RescaleIntercept=None, WindowCenter=900, WindowWidth=1500
     )
-    assert np.array_equal(dicom_to_grey(file_bytes(dataset)), EXPECTED)
+    assert np.array_equal(decode_grey(file_bytes(dataset)), EXPECTED)
+
+
+HEADER = {
+    "PatientID": "ZZYZX-4711",
+    "IssuerOfPatientID": "ZZYZX HOSPITAL",
+    "StudyInstanceUID": "1.2.3",
+    "SeriesInstanceUID": "1.2.3.1",
+    "SOPInstanceUID": "1.2.3.1.77",
+    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+    "ImagePositionPatient": ["-180.5", -170, 42.25],
+    "SliceThickness": "2.5",
+    "Manufacturer": "Scanner Works",
+    "ConvolutionKernel": "B70f",
+}
+
+
+@pytest.mark.parametrize(
+    "syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, BIG_ENDIAN]
+)
+@pytest.mark.parametrize("bare", [False, True], ids=["part-10", "no-preamble"])
+def test_the_header_is_read_with_the_pixels(syntax: str, bare: bool) -> None:
+    swapped = STORED.byteswap() if syntax == BIG_ENDIAN else STORED
+    data = file_bytes(slice_dataset(PixelData=swapped.tobytes(), **HEADER), syntax)
+    scan = decode(without_meta(data) if bare else data)
+    assert np.array_equal(scan.grey, EXPECTED)
+    assert (scan.width, scan.height, scan.mode, scan.format) == (128, 96, "MONOCHROME2", "DICOM")
+    assert scan.header == DicomHeader(
+        sop_class_uid=uid.CTImageStorage,
+        modality="CT",
+        image_type=("ORIGINAL", "PRIMARY", "AXIAL"),
+        patient_id="ZZYZX-4711",
+        patient_id_issuer="ZZYZX HOSPITAL",
+        study_uid="1.2.3",
+        series_uid="1.2.3.1",
+        sop_instance_uid="1.2.3.1.77",
+        orientation=(1, 0, 0, 0, 1, 0),
+        position_mm=(-180.5, -170, 42.25),
+        slice_thickness_mm=2.5,
+        manufacturer="Scanner Works",
+        kernel="B70f",
+    )
+
+
+def test_a_header_keeps_its_identifiers_out_of_logs() -> None:
+    scan = decode(file_bytes(slice_dataset(**HEADER)))
+    assert "Scanner Works" in repr(scan)
+    for secret in ("ZZYZX", "4711", "1.2.3"):
+        assert secret not in repr(scan).replace(uid.CTImageStorage, "")
+
+
+def test_what_a_header_lacks_is_empty_or_none() -> None:
+    header = decode(SLICE).header
+    assert header is not None
+    assert (header.series_uid, header.manufacturer, header.kernel) == ("", "", "")
+    assert (header.orientation, header.position_mm, header.slice_thickness_mm) == (None,) * 3
+    header = decode(patched(file_bytes(slice_dataset(**HEADER)), "SliceThickness", b"thin")).header
+    assert header is not None
+    assert header.slice_thickness_mm is None
+
+
+@pytest.mark.parametrize(
+    ("charset", "patient"), [("ISO_IR 100", "MÜLLER-1"), ("ISO_IR 192", "MÜLLER-1"), (None, "M-1")]
+)
+def test_a_patient_has_one_id_in_every_character_set(charset: str | None, patient: str) -> None:
+    header = decode(
+        file_bytes(slice_dataset(SpecificCharacterSet=charset, PatientID=patient))
+    ).header
+    assert header is not None
+    assert header.patient_id == patient
 
 
 def without_meta(data: bytes) -> bytes:
@@ -459,7 +530,7 @@ def test_pydicom_would_have_said_the_name(caplog: pytest.LogCaptureFixture) -> N
 def test_threads_get_the_same_arrays() -> None:
     files = [SLICE, *(compressed(ENCODERS[s](STORED), s) for s in ENCODERS)] * 6
     with ThreadPoolExecutor(8) as pool:
-        assert all(np.array_equal(grey, EXPECTED) for grey in pool.map(dicom_to_grey, files))
+        assert all(np.array_equal(grey, EXPECTED) for grey in pool.map(decode_grey, files))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from model.decoding.scan_file import MAX_PIXELS, ScanError, decode_grey, scan_bytes
+from model.decoding.errors import MAX_PIXELS, ScanError
+from model.decoding.scan_file import decode, decode_grey, scan_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "DOE^JANE"
@@ -109,6 +110,24 @@ def test_a_scan_becomes_grey_levels_at_its_own_size() -> None:
     grey = decode_grey(GREY_PNG)
     assert grey.dtype == np.uint8
     assert np.array_equal(grey, GREY)
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "BMP", "TIFF", "WebP"])
+def test_a_decoded_picture_says_what_it_is(name: str) -> None:
+    with Image.open(io.BytesIO(ONE_OF_EACH[name])) as picture:
+        expected = (picture.width, picture.height, picture.mode, picture.format)
+    scan = decode(ONE_OF_EACH[name])
+    assert (scan.width, scan.height, scan.mode, scan.format) == expected
+    assert scan.header is None
+    assert scan.grey.shape == (96, 128)
+
+
+def test_width_and_height_are_those_of_the_file_not_of_the_upright_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    scan = decode(encode(Image.fromarray(GREY), "PNG", exif=exif))
+    assert (scan.width, scan.height) == (128, 96)
+    assert scan.grey.shape == (128, 96)
 
 
 def test_colours_are_weighed_as_bt_601_does() -> None:

@@ -11,22 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from scans.phantom.drawing import write_phantoms
-
-
-class NoScanError(ValueError):
-    """What `decode` raises, as the project's own decoder raises its error."""
-
-
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """Decode with Pillow alone: these tests are about files, not about pixels."""
-    try:
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((224, 224)))
-    except (UnidentifiedImageError, OSError) as e:
-        raise NoScanError(f"Expected a picture, received {len(data)} other bytes.") from e
 
 
 def picture(seed: int, size_px: tuple[int, int] = (64, 48), form: str = "PNG") -> bytes:

@@ -18,14 +18,12 @@ from scans.limits import Limits
 from scans.manifest import ManifestRow
 from scans.prepared import Dataset, data_digest, write_dataset
 from scans.splits import Fractions
-from tests.scans.conftest import NoScanError, class_folders, decode, picture
+from tests.scans.conftest import class_folders, picture
 
 
 def build(folder: Path, patterns: str = "", **settings: Any) -> Dataset:
     return build_dataset(
         folder,
-        decode=decode,
-        decode_error=NoScanError,
         patterns=parse_class_patterns(patterns),
         **{
             "fractions": Fractions(), "seed": 0, "group_distance_bits": 40, "resplit": False,
@@ -119,15 +117,21 @@ def test_unusable_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
         (folder / system).parent.mkdir(exist_ok=True)
         (folder / system).write_bytes(b"\0")
     dataset = build(folder)
-    reasons = {os.fsencode(r.path): r.reason for r in dataset.rejected}
+    reasons = {os.fsencode(r.path): r.reason.partition(";")[0] for r in dataset.rejected}
     assert reasons == {
         b"README.png": "lies in no class folder",
         b"a/empty.png": "the file is empty",
-        b"a/notes.txt": "Expected a picture, received 5 other bytes.",
-        b"b/cut.png": "Expected a picture, received 60 other bytes.",
+        b"a/notes.txt": (
+            "Expected a chest CT slice as PNG, JPEG, BMP, TIFF, WebP or DICOM, "
+            "received 5 bytes of text"
+        ),
+        b"b/cut.png": (
+            "Expected a whole PNG picture, received 60 bytes of one that is damaged, cut short "
+            "or of a rare kind"
+        ),
         b"b/gone.png": "a link to a file that does not exist",
         b"b/pipe": "not a regular file",
-        b"b/\xff.png": "its name is not valid UTF-8; rename it",
+        b"b/\xff.png": "its name is not valid UTF-8",
         b"a/linked": "a link to a folder, which is not followed",
     }
     assert len(dataset.rows) == 10
@@ -195,7 +199,7 @@ def test_empty_and_missing_classes(tmp_path: Path) -> None:
     (tmp_path / "a/notes.txt").write_text("hello")
     message = error(tmp_path)
     assert "Found: 1 files, no readable scan" in message
-    assert "notes.txt: Expected a picture" in message
+    assert "notes.txt: Expected a chest CT slice" in message
     class_folders(tmp_path, {"b": 3}, first_seed=0)
     assert "'b' (3 scans)" in error(tmp_path)
     class_folders(tmp_path, {"c": 3}, first_seed=10)
