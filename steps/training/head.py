@@ -42,7 +42,7 @@ def fit_head(
     head is one product.
 
     Args:
-        start: untrained Keras head (see model.network.build_head); is not changed.
+        start: untrained Keras head (see model.keras_network.build_head); is not changed.
         train: features (n, features) and class indices (n,).
         validation: the same; None trains for all epochs.
         settings: see HeadSettings.

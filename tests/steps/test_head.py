@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from model.network import build_head
+from model.keras_network import build_head
 from steps.training.head import HeadSettings, class_weights, fit_head
 
 SETTINGS = HeadSettings(
