@@ -52,6 +52,7 @@ class LocationType(click.ParamType[Location]):
     "runs:/id/path or a folder.",
 )
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only names like '*.png'.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Not names like 'old/*'.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N objects.")
 @click.option(
     "--inventory",
@@ -84,6 +85,11 @@ class LocationType(click.ParamType[Location]):
     help="Threads that read ahead of the model.",
 )
 @click.option("--endpoint-url", metavar="URL", help="Of an S3 server that is not AWS's.")
+@click.option(
+    "--no-sign-request",
+    is_flag=True,
+    help="Read INPUT without credentials: public buckets. OUTPUT is signed as ever.",
+)
 @click.option("--sse-kms-key-id", metavar="KEY", help="Encrypt the output with this KMS key.")
 @click.option(
     "--tracking/--no-tracking", default=True, show_default=True, help="Record an MLflow run."
@@ -106,6 +112,7 @@ def main(
     output: Location,
     model_uri: str,
     include: tuple[str, ...],
+    exclude: tuple[str, ...],
     limit: int | None,
     inventory: str | None,
     dry_run: bool,
@@ -115,6 +122,7 @@ def main(
     batch_size: int,
     workers: int,
     endpoint_url: str | None,
+    no_sign_request: bool,
     sse_kms_key_id: str | None,
     tracking: bool,
     engine: str,
@@ -130,21 +138,22 @@ def main(
     as well. Run the same command again to go on after a stop or a kill, or to score what is new or
     has changed: an object with a row for the same content by the same model version is not read
     again. A new version of the same registered model scores everything anew in the same OUTPUT.
-    An OUTPUT of another INPUT, --include, --format or model is refused unless --overwrite.
+    An OUTPUT of another INPUT, --include, --exclude, --format or model is refused unless
+    --overwrite.
     """
     share_memory_between_threads()
     from batch import job as jobs
     from batch.pipeline import Pace
     from batch.progress import say
+    from batch.source.selection import Selection
 
     job = jobs.Job(
         input=input,
         output=output,
         model_uri=model_uri,
-        access=Access(endpoint_url, workers, sse_kms_key_id),
+        access=Access(endpoint_url, workers, sse_kms_key_id, no_sign_request),
         pace=Pace(batch_size, workers),
-        include=include,
-        limit=limit,
+        selection=Selection(include, exclude, limit),
         inventory=inventory,
         format=file_format,
         retry_failed=retry_failed,

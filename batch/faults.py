@@ -66,7 +66,7 @@ def s3_sentence(error: Exception, doing: str) -> str:
         return (
             f"Cannot {doing}: no usable AWS credentials were found ({_short(error)}). Set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile with AWS_PROFILE, or run where "
-            "a role is attached."
+            "a role is attached; a public bucket is read with --no-sign-request."
         )
     if isinstance(error, NoRegionError):
         return f"Cannot {doing}: no AWS region is set. Set AWS_DEFAULT_REGION."

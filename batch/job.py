@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain
@@ -24,7 +24,8 @@ from batch.pyfunc import PinnedModel, Scorer, pinned_model
 from batch.report import parameters, summarise
 from batch.source.fetch import make_reader
 from batch.source.inventory import inventory_pages
-from batch.source.listing import Pages, ScanObject, count, list_objects, select
+from batch.source.listing import ScanObject, list_objects
+from batch.source.selection import SelectedPage, Selection, select
 from batch.store.lock import Lock
 from batch.store.stores import Store, open_store
 from batch.summary import Counts, count_rows, write_results
@@ -43,6 +44,8 @@ from batch.table.output import JOURNAL, Output
 from batch.table.parts import schema_of
 from batch.tracking import TrackedRun
 
+SelectedPages = Iterator[SelectedPage]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -53,8 +56,7 @@ class Job:
     model_uri: str
     access: Access
     pace: Pace
-    include: tuple[str, ...] = ()
-    limit: int | None = None
+    selection: Selection = field(default_factory=Selection)
     inventory: str | None = None
     format: str = "parquet"
     retry_failed: bool = False
@@ -68,13 +70,13 @@ class Job:
         """The client that lists and reads. The output has its own, so throttled reads spare it."""
         return input_client(self.input, self.access)
 
-    def pages(self) -> Pages:
+    def pages(self) -> SelectedPages:
         """Return a new listing of the objects to score."""
         if self.inventory:
             pages = inventory_pages(self.inventory, self.input, self.access)
         else:
             pages = list_objects(self.input, self.input_client)
-        return select(pages, self.input.uri, self.include, self.limit)
+        return select(pages, self.input.uri, self.selection)
 
 
 @dataclass
@@ -95,17 +97,14 @@ class Prepared:
 def dry_run(job: Job) -> dict[str, Any]:
     """Count what would be scored. No model is loaded and nothing is written."""
     total = Tally()
-
-    def add(objects: int, size_bytes: int) -> None:
-        total.objects_listed += objects
-        total.bytes_listed += size_bytes
-
-    count(_not_empty(job), add)
+    for page in _not_empty(job):
+        total.add_page(page)
     return {
         "input": job.input.uri,
         "output": job.output.uri,
         "objects": total.objects_listed,
         "bytes": total.bytes_listed,
+        "objects_passed_over": total.objects_passed_over,
     }
 
 
@@ -130,7 +129,7 @@ def run_job(job: Job, stop: threading.Event) -> dict[str, Any]:
     with Lock(store, stop.set) as lock, contextlib.ExitStack() as stack:
         owner = None if job.overwrite else read_ownership(store)
         if owner:
-            require_same_job(store, owner, job.input.uri, job.include, job.format)
+            require_same_job(store, owner, job.input.uri, job.selection, job.format)
         model = stack.enter_context(pinned_model(job.model_uri))
         scorer = Scorer(model.folder)
         columns = scorer.columns
@@ -156,18 +155,23 @@ def run_job(job: Job, stop: threading.Event) -> dict[str, Any]:
     return summary
 
 
-def _not_empty(job: Job) -> Pages:
-    """Return the listing, once its first page shows that it can be read and is not empty."""
+def _not_empty(job: Job) -> SelectedPages:
+    """Return the listing, once it shows that it can be read and is not empty."""
     pages = job.pages()
-    first = next(pages, None)
-    if first is None:
-        matching = f" that match {', '.join(job.include)}" if job.include else ""
-        source = job.inventory or job.input.uri
-        raise CannotRunError(
-            f"There are no objects{matching} in {source} under {job.input.uri}. Check the prefix; "
-            "earlier results, if any, were left alone."
-        )
-    return chain([first], pages)
+    met: list[SelectedPage] = []
+    for page in pages:
+        met.append(page)
+        if page.objects:
+            return chain(met, pages)
+    patterns = {"match": job.selection.include, "do not match": job.selection.exclude}
+    matching = " and".join(f" that {how} {', '.join(of)}" for how, of in patterns.items() if of)
+    source = job.inventory or job.input.uri
+    passed_over = sum(page.passed_over for page in met)
+    raise CannotRunError(
+        f"There are no objects{matching} in {source} under {job.input.uri}"
+        + (f" ({passed_over} hidden or system files were passed over)" if passed_over else "")
+        + ". Check the prefix; earlier results, if any, were left alone."
+    )
 
 
 def _open_output(
@@ -179,7 +183,14 @@ def _open_output(
 ) -> Output:
     if job.overwrite:
         clear(store)
-    now = Ownership(job.input.uri, job.include, model.family, job.format, columns)
+    now = Ownership(
+        job.input.uri,
+        job.selection.include,
+        job.selection.exclude,
+        model.family,
+        job.format,
+        columns,
+    )
     if now != owner:
         write_ownership(store, now)
     output = Output(store, job.format, schema_of(columns))
@@ -188,14 +199,15 @@ def _open_output(
 
 
 def _to_do(
-    pages: Pages, output: Output, model: PinnedModel, retry_failed: bool, tally: Tally
+    pages: SelectedPages, output: Output, model: PinnedModel, retry_failed: bool, tally: Tally
 ) -> Iterator[ScanObject]:
     """Yield the objects without a row for this content and this model."""
     index = output.index
     for page in _one_ahead(pages):
-        rows = index.find([scan.uri for scan in page])
+        scans = page.objects
+        rows = index.find([scan.uri for scan in scans])
         made_from = np.array(
-            [version_of(scan.etag, model.uri, model.digest) for scan in page], np.uint64
+            [version_of(scan.etag, model.uri, model.digest) for scan in scans], np.uint64
         )
         known = rows >= 0
         index.seen[rows[known]] = True
@@ -203,17 +215,16 @@ def _to_do(
         done[known] = index.versions[rows[known]] == made_from[known]
         if retry_failed:
             done[known] &= ~index.failed[rows[known]]
-        tally.objects_listed += len(page)
-        tally.bytes_listed += sum(scan.size_bytes for scan in page)
+        tally.add_page(page)
         tally.objects_skipped += int(done.sum())
-        yield from (scan for scan, is_done in zip(page, done, strict=True) if not is_done)
+        yield from (scan for scan, is_done in zip(scans, done, strict=True) if not is_done)
 
 
-def _one_ahead(pages: Pages) -> Pages:
+def _one_ahead(pages: SelectedPages) -> SelectedPages:
     """List the next page while this one is being scored."""
     with ThreadPoolExecutor(1, thread_name_prefix="list") as pool:
         coming = pool.submit(next, pages, None)
-        while page := coming.result():
+        while (page := coming.result()) is not None:
             coming = pool.submit(next, pages, None)
             yield page
 
@@ -259,15 +270,11 @@ def score_here(prepared: Prepared) -> None:
 def _count_total(job: Job, tally: Tally, stop: threading.Event) -> None:
     """Count the listing beside the scoring, for the time left."""
     total = 0
-
-    def add(objects: int, _size_bytes: int) -> None:
-        nonlocal total
-        total += objects
-        if stop.is_set():
-            raise InterruptedError
-
     with contextlib.suppress(Exception):  # a nicety: the job itself meets what is wrong
-        count(job.pages(), add)
+        for page in job.pages():
+            total += len(page.objects)
+            if stop.is_set():
+                return
         tally.objects_total = total
 
 
@@ -275,10 +282,10 @@ def _finish(prepared: Prepared) -> tuple[Counts, dict[str, int]]:
     job, output, tally = prepared.job, prepared.output, prepared.tally
     output.publish()
     unseen = int((~output.index.seen).sum())
-    if job.limit is None:
+    if job.selection.limit is None:
         output.drop_unseen()
     counts = count_rows(output)
-    beyond_limit = unseen if job.limit is not None else 0
+    beyond_limit = unseen if job.selection.limit is not None else 0
     expected = tally.objects_listed + beyond_limit
     if counts.rows != expected:
         raise CannotRunError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from botocore.exceptions import BotoCoreError
 
@@ -42,7 +43,7 @@ class Location:
                 raise ValueError(f"Expected s3://bucket/prefix/. Received: {text!r}.")
             return cls(parts.netloc, prefix if not prefix or prefix.endswith("/") else prefix + "/")
         if parts.scheme == "file":
-            return cls(None, str(Path(unquote(parts.path)).resolve()))
+            return cls(None, str(path_of(text).resolve()))
         if not text.strip() or "://" in text:
             raise ValueError(f"Expected s3://bucket/prefix/ or a local folder. Received: {text!r}.")
         return cls(None, str(Path(text).expanduser().resolve()))
@@ -62,23 +63,40 @@ class Location:
         return mine.is_relative_to(its) or its.is_relative_to(mine)
 
 
+def path_of(file_uri: str) -> Path:
+    """Return the path that a `file://` URI names, byte for byte: a name need not be UTF-8."""
+    return Path(os.fsdecode(unquote_to_bytes(urlsplit(file_uri).path)))
+
+
 @dataclass(frozen=True)
 class Access:
-    """How S3 is reached; plain values, so that it can travel to Spark's executors."""
+    """How S3 is reached; plain values, so that it can travel to Spark's executors.
+
+    Attributes:
+        endpoint_url: of an S3 server that is not AWS's.
+        workers: threads that use one client at once.
+        sse_kms_key_id: the KMS key that encrypts the output.
+        no_sign_request: read the input without credentials. The output is always signed.
+    """
 
     endpoint_url: str | None = None
     workers: int = 16
     sse_kms_key_id: str | None = None
+    no_sign_request: bool = False
 
 
-def make_client(access: Access) -> Any:
+def make_client(access: Access, *, signed: bool = True) -> Any:
     """Return the one kind of S3 client the job uses: adaptive retries, timeouts, enough sockets.
+
+    Args:
+        signed: False sends no credentials, for public buckets.
 
     Raises:
         CannotRunError: the endpoint is no URL, or AWS's own configuration cannot be used.
     """
     import boto3
     import botocore.session
+    from botocore import UNSIGNED
     from botocore.config import Config
 
     config = Config(
@@ -86,6 +104,7 @@ def make_client(access: Access) -> Any:
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         max_pool_connections=access.workers + 4,  # the writer, the lister and the lock
+        signature_version=None if signed else UNSIGNED,
     )
     try:
         # A session of its own: the default one is not safe to use from several threads.
@@ -104,8 +123,8 @@ def make_client(access: Access) -> Any:
 
 
 def input_client(location: Location, access: Access) -> Any | None:
-    """Return a client for a location in S3; a local folder needs none."""
-    return make_client(access) if location.bucket else None
+    """Return a client that reads a location in S3; a local folder needs none."""
+    return make_client(access, signed=not access.no_sign_request) if location.bucket else None
 
 
 def parse_timestamp(value: Any) -> datetime:

@@ -16,6 +16,7 @@ from batch.faults import CannotRunError, is_transient_read_fault, s3_sentence
 from batch.pyfunc import Scorer
 from batch.source.fetch import Fetched, Read
 from batch.source.listing import ScanObject
+from batch.source.selection import SelectedPage
 
 MAX_HELD_BYTES = 256 * 2**20  # of objects read ahead and not scored yet
 MIN_WINDOW = 256  # objects
@@ -63,6 +64,13 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
     objects_total: int | None = None  # once the listing has been counted
     bytes_listed: int = 0
+    objects_passed_over: int = 0  # hidden or system files
+
+    def add_page(self, page: SelectedPage) -> None:
+        """Count a page of the listing."""
+        self.objects_listed += len(page.objects)
+        self.bytes_listed += sum(scan.size_bytes for scan in page.objects)
+        self.objects_passed_over += page.passed_over
 
 
 class Sink(Protocol):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.faults import CannotRunError, without_passwords
+from batch.locations import path_of
 from batch.table.parts import model_column_type
 
 # 32 x 32 grey pixels, to see the model's columns before any scan is read.
@@ -107,9 +108,7 @@ def _files(uri: str, scratch: Path) -> Path:
     import mlflow
 
     if uri.startswith("file://"):
-        from urllib.parse import unquote, urlsplit
-
-        return Path(unquote(urlsplit(uri).path))
+        return path_of(uri)
     try:
         folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(scratch)))
     except Exception as error:  # each artefact store raises its own

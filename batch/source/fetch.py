@@ -8,9 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import (
     ConnectionError,
@@ -21,6 +19,7 @@ from botocore.exceptions import (
 )
 
 from batch.faults import is_credential_fault, read_fault
+from batch.locations import path_of
 from batch.source.listing import ScanObject, local_object, strip_quotes
 
 BODY_ATTEMPTS = 5  # botocore retries a request, but not a body that breaks off
@@ -71,7 +70,7 @@ def make_reader(client: Any | None) -> Read:
 
 
 def _read_file(scan: ScanObject) -> Fetched:
-    path = Path(unquote(urlsplit(scan.uri).path))
+    path = path_of(scan.uri)
     now = local_object(path)  # first: a file that changes meanwhile is scored anew next time
     data = path.read_bytes()
     return Fetched(replace(now, size_bytes=len(data)), data)

@@ -101,7 +101,9 @@ def _local_copy(source: str, access: Access) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="batch-inventory-") as folder:
         path = Path(folder) / Path(key).name
         try:
-            make_client(access).download_file(bucket, key, str(path))
+            make_client(access, signed=not access.no_sign_request).download_file(
+                bucket, key, str(path)
+            )
         except Exception as error:
             if is_s3_fault(error):
                 raise CannotRunError(s3_sentence(error, f"read the inventory {source}")) from error

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from batch.faults import CannotRunError, is_s3_fault, s3_sentence
 from batch.locations import Location, list_pages
@@ -43,37 +41,6 @@ def list_objects(location: Location, client: Any) -> Pages:
     out: they are not files.
     """
     return _list_prefix(location, client) if location.bucket else _list_folder(Path(location.path))
-
-
-def select(pages: Pages, prefix: str, include: tuple[str, ...], limit: int | None) -> Pages:
-    """Keep what matches any of the patterns, up to a number of objects.
-
-    Args:
-        prefix: the input's URI; patterns are matched against the rest of the object's URI.
-        include: shell patterns (`*` also matches `/`); none means everything.
-    """
-    kept: Iterator[ScanObject] = (
-        scan
-        for page in pages
-        for scan in page
-        if not include
-        or any(fnmatchcase(relative_name(scan.uri, prefix), pattern) for pattern in include)
-    )
-    kept = islice(kept, limit)
-    while page := list(islice(kept, PAGE)):
-        yield page
-
-
-def relative_name(uri: str, prefix: str) -> str:
-    """Return an object's name below the input, as the user sees it."""
-    name = uri[len(prefix) :].lstrip("/")
-    return unquote(name) if uri.startswith("file://") else name
-
-
-def count(pages: Pages, seen: Callable[[int, int], None]) -> None:
-    """Walk a listing and report each page's objects and bytes."""
-    for page in pages:
-        seen(len(page), sum(scan.size_bytes for scan in page))
 
 
 def _list_prefix(location: Location, client: Any) -> Pages:

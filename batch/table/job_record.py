@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from batch.faults import CannotRunError
+from batch.source.selection import Selection
 from batch.store.stores import Store
 from batch.table.output import JOURNAL, SUCCESS
 from batch.table.parts import PART_NAME
@@ -23,7 +24,7 @@ class Ownership:
 
     Attributes:
         input: the input's URI.
-        include: the patterns of names.
+        include, exclude: the patterns of names.
         model: `models:/name` of a registered model, whose versions may change; else its URI.
         format: `parquet` or `csv`.
         columns: the pyfunc's columns and their types; a later version may append some.
@@ -31,6 +32,7 @@ class Ownership:
 
     input: str
     include: tuple[str, ...]
+    exclude: tuple[str, ...]
     model: str
     format: str
     columns: dict[str, str]
@@ -56,6 +58,7 @@ def read_ownership(store: Store) -> Ownership | None:
         return Ownership(
             fields["input"],
             tuple(fields["include"]),
+            tuple(fields.get("exclude", ())),  # earlier outputs have none
             fields["model"],
             fields["format"],
             dict(fields["columns"]),
@@ -68,21 +71,26 @@ def read_ownership(store: Store) -> Ownership | None:
 
 
 def require_same_job(
-    store: Store, old: Ownership, input_uri: str, include: tuple[str, ...], file_format: str
+    store: Store, old: Ownership, input_uri: str, selection: Selection, file_format: str
 ) -> None:
     """Refuse an output that belongs to another input, selection or format.
 
     Raises:
         CannotRunError: it does.
     """
-    given = {
+    there_and_here = {
         "input": (old.input, input_uri),
-        "--include": (", ".join(old.include), ", ".join(include)),
+        "--include": _patterns(old.include, selection.include, "everything"),
+        "--exclude": _patterns(old.exclude, selection.exclude, "nothing"),
         "--format": (old.format, file_format),
     }
-    for what, (there, here) in given.items():
+    for what, (there, here) in there_and_here.items():
         if there != here:
-            raise CannotRunError(_refusal(store, what, there or "everything", here or "everything"))
+            raise CannotRunError(_refusal(store, what, there, here))
+
+
+def _patterns(there: tuple[str, ...], here: tuple[str, ...], none: str) -> tuple[str, str]:
+    return ", ".join(there) or none, ", ".join(here) or none
 
 
 def require_same_model(

@@ -11,7 +11,7 @@ from batch.faults import CannotRunError, without_passwords
 from batch.locations import Access, Location, make_client, parse_timestamp
 from batch.pipeline import Pace, Tally
 from batch.progress import progress_line
-from batch.source.listing import ScanObject, list_objects, select
+from batch.source.listing import list_objects
 from batch.table.index import DoneIndex, version_of
 
 WHEN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -54,17 +54,6 @@ def test_other_places_are_refused(text: str) -> None:
 def test_overlap(one: str, other: str, inside: bool) -> None:
     assert Location.parse(one).overlaps(Location.parse(other)) is inside
     assert Location.parse(other).overlaps(Location.parse(one)) is inside
-
-
-def test_select_matches_names_below_the_input_and_stops_at_the_limit() -> None:
-    def pages():  # type: ignore[no-untyped-def]
-        for number in range(5):
-            yield [ScanObject(f"s3://b/in/{number}/{n}.png", 1, "e", WHEN) for n in range(400)]
-        raise AssertionError("read further than needed")
-
-    kept = [s for page in select(pages(), "s3://b/in/", ("1/*.png", "2/?.png"), 405) for s in page]
-    assert len(kept) == 405
-    assert kept[-1].uri == "s3://b/in/2/4.png"
 
 
 def test_index_finds_versions_and_parts_at_thirty_bytes_a_row() -> None:
