@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -57,42 +57,53 @@ def parse_class_patterns(text: str) -> list[ClassPattern]:
 
 
 def place_files(
-    files: Sequence[PurePosixPath], patterns: Sequence[ClassPattern]
-) -> dict[PurePosixPath, Placed]:
+    sources: Sequence[Sequence[PurePosixPath]], patterns: Sequence[ClassPattern]
+) -> list[dict[PurePosixPath, Placed]]:
     """Find class and official split of readable scans from their folders.
 
-    Folders that all files share, and `train`, `valid`, `test` folders, name no class. Of the
-    folders that are left, the class is the topmost one that matches a pattern, or else the
+    Folders that all files of a source share, and `train`, `valid`, `test` folders, name no class.
+    Of the folders that are left, the class is the topmost one that matches a pattern, or else the
     topmost. Patterns are tried in order.
 
     Args:
-        files: paths relative to the source's folder.
+        sources: the files of each source, relative to its folder.
         patterns: how folders are renamed or merged.
 
     Raises:
         SourceError: a pattern matches nothing, or two classes differ only in case.
     """
-    shared = _shared_folders(files)
-    candidates = {path: _folders(path, shared) for path in files}
-    names = {name for folders, _ in candidates.values() for name in folders}
+    _check_patterns(sources, patterns)
+    placed = []
+    for files in sources:
+        shared = _shared_folders(files)
+        above = {path: _folders(path, shared) for path in files}
+        placed.append({path: Placed(_label(n, patterns), s) for path, (n, s) in above.items()})
+    _refuse_case_twins({p.label for own in placed for p in own.values() if p.label})
+    return placed
+
+
+def _check_patterns(
+    sources: Iterable[Sequence[PurePosixPath]], patterns: Sequence[ClassPattern]
+) -> None:
+    """Refuse patterns that match no folder of any source."""
+    names = set()
+    for files in sources:
+        shared = _shared_folders(files)
+        for parent in {path.parent for path in files}:
+            names.update(_folders(parent / "file", shared)[0])
     for pattern in patterns:
         if not any(pattern.matches(name) for name in names):
             raise SourceError(
                 f"The class pattern {pattern.glob!r} matches no folder with readable scans. "
                 f"Folders found: {quoted(names)}. Correct class_patterns."
             )
-    placed = {
-        path: Placed(_label(folders, patterns), split)
-        for path, (folders, split) in candidates.items()
-    }
-    _refuse_case_twins({p.label for p in placed.values() if p.label})
-    return placed
 
 
 def empty_classes(
     folders: Iterable[PurePosixPath],
     files: Sequence[PurePosixPath],
     patterns: Sequence[ClassPattern],
+    labels: Collection[str],
 ) -> list[str]:
     """Return names of folders beside the classes' folders without a readable scan in them.
 
@@ -100,9 +111,9 @@ def empty_classes(
         folders: every folder of the source, relative to it.
         files: the readable scans.
         patterns: as for `place_files`.
+        labels: classes that have scans.
     """
     shared = _shared_folders(files)
-    labels = {placed.label for placed in place_files(files, patterns).values()}
     not_empty = {parent for path in files for parent in path.parents}
     empty = set()
     for folder in folders:

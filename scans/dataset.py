@@ -1,23 +1,66 @@
-"""From a folder of files to a data set: distinct scans with class, group and split."""
+"""From folders of files to a data set: distinct scans with class, group and split."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
-from scans.classes import ClassPattern, Placed, empty_classes, place_files, quoted
+from scans.classes import (
+    ClassPattern,
+    Placed,
+    empty_classes,
+    place_files,
+    quoted,
+)
 from scans.errors import SourceError
-from scans.fingerprints import HASH_BITS, near_duplicate_groups
-from scans.inspection import Inspected, Rejected, inspect_files, list_files
+from scans.fetch import Fetched
+from scans.fingerprints import HASH_BITS
+from scans.grouping import group_names
+from scans.inspection import Inspected, inspect_files
 from scans.limits import Limits
+from scans.listing import Listing, Rejected, list_files
 from scans.manifest import ManifestRow
+from scans.patients import PatientHasher, patient_hasher
 from scans.prepared import Dataset
+from scans.series import series_facts
+from scans.sharing import sharing, sharing_warnings
 from scans.splits import Fractions, keep_official_splits, split_by_group
 
 
+@dataclass(frozen=True)
+class Scan:
+    """A readable scan and where it lies.
+
+    Attributes:
+        file: what was found in it.
+        source: where it comes from.
+        placed: its class and official split.
+    """
+
+    file: Inspected
+    source: Fetched
+    placed: Placed
+
+    @property
+    def label(self) -> str:
+        """The class; '' outside class folders."""
+        return self.placed.label or ""
+
+    @property
+    def shown(self) -> PurePosixPath:
+        """The path that messages and tables show."""
+        return shown_path(self.source, self.file.path)
+
+
+def shown_path(source: Fetched, path: PurePosixPath) -> PurePosixPath:
+    """Return a path as messages and tables show it: below the source's name, if it has one."""
+    return PurePosixPath(source.name, path) if source.name else path
+
+
 def build_dataset(
-    folder: Path,
+    sources: Sequence[Fetched],
     *,
     patterns: Sequence[ClassPattern],
     fractions: Fractions,
@@ -25,17 +68,20 @@ def build_dataset(
     group_distance_bits: int,
     resplit: bool,
     limits: Limits,
+    hash_patient: PatientHasher | None = None,
 ) -> Dataset:
-    """Inspect a folder's files, count copies once, group near-duplicates and split by group.
+    """Inspect the sources' files, count copies once, group and split by group.
 
     Args:
-        folder: the source's files.
+        sources: the folders with the files.
         patterns: how class folders are renamed or merged.
         fractions: shares of the splits.
         seed: of the split.
         group_distance_bits: largest Hamming distance of near-duplicates, 0 to 256.
         resplit: split anew even where the source has train, valid and test folders.
-        limits: how much the folder may hold.
+        limits: how much each folder may hold.
+        hash_patient: turns a Patient ID into its keyed hash; by default with the salt of the
+            working directory.
 
     Raises:
         SourceError: no usable scans, fewer than two classes, an empty class, or no possible split.
@@ -44,71 +90,106 @@ def build_dataset(
         raise SourceError(
             f"Expected group_distance_bits from 0 to {HASH_BITS}. Received: {group_distance_bits}"
         )
-    listing = list_files(folder, limits)
-    results = inspect_files(folder, listing.files)
-    rejected = listing.rejected + [r for r in results if isinstance(r, Rejected)]
-    readable = [r for r in results if isinstance(r, Inspected)]
-    if not readable:
-        raise SourceError(_no_scans_message(len(listing.files), rejected))
-    paths = [r.path for r in readable]
-    placed = place_files(paths, patterns)
-    copies, unusable = _distinct(readable, placed)
+    hash_patient = hash_patient or patient_hasher()
+    listings = [list_files(source.folder, limits) for source in sources]
+    readable, rejected = _inspected(sources, listings, hash_patient)
+    files = sum(len(listing.files) + len(listing.rejected) for listing in listings)
+    if not any(readable):
+        raise SourceError(_no_scans_message(files, rejected))
+    scans = _placed(sources, readable, patterns)
+    copies, unusable = _distinct(scans)
     rejected += unusable
-    _check_classes(copies, placed, empty_classes(listing.folders, paths, patterns), rejected)
-    first = [group[0] for group in copies]
-    groups = _group_names(first, group_distance_bits)
-    labels = [str(placed[scan.path].label) for scan in first]
-    official = None if resplit else _official_splits(copies, placed)
+    counts = Counter(same[0].label for same in copies)
+    empty = [
+        name
+        for listing, found in zip(listings, readable, strict=True)
+        for name in empty_classes(listing.folders, [f.path for f in found], patterns, counts)
+    ]
+    lost = {scan.label for scan in scans if scan.label} - set(counts)
+    _check_classes(counts, [*empty, *sorted(lost)], rejected)
+    groups = _groups(copies, group_distance_bits)
+    labels = [same[0].label for same in copies]
+    official = None if resplit else _official_splits(copies)
     if official:
         split_of, crossing = keep_official_splits(groups, labels, official, fractions, seed)
-        crossing = sorted({*crossing, *_copied_across(copies, groups, placed)})
+        crossing = sorted({*crossing, *_copied_across(copies, groups)})
     else:
         split_of, crossing = split_by_group(groups, labels, fractions.of(), seed), []
-    rows, origin = _rows(copies, labels, groups, split_of)
-    files = len(listing.files) + len(listing.rejected)
-    rejected.sort(key=lambda r: r.path)
-    return Dataset(folder, rows, origin, rejected, files, bool(official), crossing)
+    rows, origins = _rows(copies, groups, split_of)
+    shared = sharing(rows, [{scan.source.name for scan in same} for same in origins.values()])
+    first = {path: same[0] for path, same in origins.items()}
+    return Dataset(
+        rows=rows,
+        origin={path: s.source.folder / s.file.path for path, s in first.items()},
+        rejected=sorted(rejected, key=lambda r: r.path),
+        files=files,
+        passed_over=sum(listing.passed_over for listing in listings),
+        official_splits=bool(official),
+        crossing_groups=crossing,
+        series=series_facts(rows, {path: _acquisition(s) for path, s in first.items()}),
+        sharing=shared,
+        warnings=sharing_warnings(shared),
+    )
 
 
-def _distinct(
-    readable: Sequence[Inspected], placed: dict[PurePosixPath, Placed]
+def _inspected(
+    sources: Sequence[Fetched], listings: Sequence[Listing], hash_patient: PatientHasher
 ) -> tuple[list[list[Inspected]], list[Rejected]]:
+    """Return the readable files of each source, and every rejected file."""
+    readable, rejected = [], []
+    for source, listing in zip(sources, listings, strict=True):
+        results = inspect_files(source.folder, listing.files, hash_patient)
+        readable.append([r for r in results if isinstance(r, Inspected)])
+        for refused in [*listing.rejected, *(r for r in results if isinstance(r, Rejected))]:
+            path = shown_path(source, refused.path)
+            rejected.append(Rejected(path, refused.reason, refused.kind))
+    return readable, rejected
+
+
+def _placed(
+    sources: Sequence[Fetched],
+    readable: Sequence[Sequence[Inspected]],
+    patterns: Sequence[ClassPattern],
+) -> list[Scan]:
+    """Find class and official split of every readable file."""
+    placed = place_files([[file.path for file in files] for files in readable], patterns)
+    return [
+        Scan(file, source, where[file.path])
+        for source, files, where in zip(sources, readable, placed, strict=True)
+        for file in files
+    ]
+
+
+def _distinct(scans: Sequence[Scan]) -> tuple[list[list[Scan]], list[Rejected]]:
     """Return the copies of each distinct image, by digest, and files that cannot be labelled.
 
     Bytes found under two classes are rejected in both: which label is wrong cannot be known, and
     keeping either would teach or score a mistake.
     """
-    rejected = [
-        Rejected(scan.path, "lies in no class folder")
-        for scan in readable
-        if placed[scan.path].label is None
-    ]
-    by_digest: dict[str, list[Inspected]] = defaultdict(list)
-    for scan in readable:
-        if placed[scan.path].label is not None:
-            by_digest[scan.sha256].append(scan)
+    outside = "lies in no class folder"
+    rejected = [Rejected(scan.shown, outside, outside) for scan in scans if not scan.label]
+    by_digest: dict[str, list[Scan]] = defaultdict(list)
+    for scan in scans:
+        if scan.label:
+            by_digest[scan.file.sha256].append(scan)
     copies = []
     for digest in sorted(by_digest):
-        same = sorted(by_digest[digest], key=lambda scan: scan.path)
-        labels = {str(placed[scan.path].label) for scan in same}
+        same = sorted(by_digest[digest], key=lambda scan: scan.shown)
+        labels = {scan.label for scan in same}
         if len(labels) == 1:
             copies.append(same)
         else:
             reason = f"the same image lies in the classes {quoted(labels)}; keep it in one"
-            rejected += [Rejected(scan.path, reason) for scan in same]
+            kind = "the same image in several classes"
+            rejected += [Rejected(scan.shown, reason, kind) for scan in same]
     return copies, rejected
 
 
 def _check_classes(
-    copies: Sequence[Sequence[Inspected]],
-    placed: dict[PurePosixPath, Placed],
-    empty: Sequence[str],
-    rejected: Sequence[Rejected],
+    counts: Mapping[str, int], without: Sequence[str], rejected: Sequence[Rejected]
 ) -> None:
-    counts = Counter(str(placed[same[0].path].label) for same in copies)
+    """Refuse classes that have no scan, and data sets of fewer than two classes."""
     found = ", ".join(f"'{label}' ({n} scans)" for label, n in sorted(counts.items())) or "none"
-    lost = {str(p.label) for p in placed.values() if p.label} - set(counts)
-    without = [*empty, *sorted(lost)]
     if without:
         raise SourceError(
             f"The class folder '{without[0]}' has no readable scan. Classes found: {found}. "
@@ -135,21 +216,28 @@ def _first_reason(rejected: Sequence[Rejected]) -> str:
     return f" {len(rejected)} files were rejected, the first, {first.path.name}: {first.reason}"
 
 
-def _group_names(scans: Sequence[Inspected], distance_bits: int) -> list[str]:
-    """Return each scan's group, named after its smallest digest so that names are stable."""
-    numbers = near_duplicate_groups([scan.perceptual for scan in scans], distance_bits)
-    smallest: dict[int, str] = {}
-    for number, scan in zip(numbers, scans, strict=True):
-        smallest[number] = min(smallest.get(number, scan.sha256), scan.sha256)
-    # The letter keeps readers of CSV from taking a name of digits for a number.
-    return [f"g{smallest[number][:12]}" for number in numbers]
+def _groups(copies: Sequence[Sequence[Scan]], distance_bits: int) -> list[str]:
+    """Return the group of each distinct image: patients, studies, series and near-duplicates.
+
+    A study or series without a Patient ID still is one patient's.
+    """
+    files = [same[0].file for same in copies]
+    identities = [file.identity for file in files]
+    return group_names(
+        [file.sha256 for file in files],
+        [file.perceptual for file in files],
+        distance_bits,
+        (
+            [identity.patient for identity in identities],
+            [identity.study for identity in identities],
+            [identity.series for identity in identities],
+        ),
+    )
 
 
-def _official_splits(
-    copies: Sequence[Sequence[Inspected]], placed: dict[PurePosixPath, Placed]
-) -> list[str] | None:
+def _official_splits(copies: Sequence[Sequence[Scan]]) -> list[str] | None:
     """Return each distinct scan's split as its folders name it, or None where they name none."""
-    splits = [[placed[scan.path].split for scan in same] for same in copies]
+    splits = [[scan.placed.split for scan in same] for same in copies]
     named = {split for same in splits for split in same if split}
     if not named:
         return None
@@ -157,39 +245,50 @@ def _official_splits(
         if None in of_same:
             raise SourceError(
                 f"Some scans lie under {', '.join(sorted(named))} folders and some, such as "
-                f"{same[0].path}, do not. Move them, or set resplit: true to split all anew."
+                f"{same[0].shown}, do not. Move them, or set resplit: true to split all anew."
             )
     return [min(filter(None, same), key=("train", "validation", "test").index) for same in splits]
 
 
-def _copied_across(
-    copies: Sequence[Sequence[Inspected]],
-    groups: Sequence[str],
-    placed: dict[PurePosixPath, Placed],
-) -> set[str]:
+def _copied_across(copies: Sequence[Sequence[Scan]], groups: Sequence[str]) -> set[str]:
     """Return the groups of images that lie byte for byte in two official splits."""
     return {
         group
         for same, group in zip(copies, groups, strict=True)
-        if len({placed[scan.path].split for scan in same}) > 1
+        if len({scan.placed.split for scan in same}) > 1
     }
 
 
 def _rows(
-    copies: Sequence[Sequence[Inspected]],
-    labels: Sequence[str],
-    groups: Sequence[str],
-    split_of: dict[str, str],
-) -> tuple[list[ManifestRow], dict[str, PurePosixPath]]:
-    rows, origin = [], {}
+    copies: Sequence[list[Scan]], groups: Sequence[str], split_of: Mapping[str, str]
+) -> tuple[list[ManifestRow], dict[str, list[Scan]]]:
+    """Return the manifest, and the copies of each row's image by the row's path."""
+    rows, origins = [], {}
     taken: set[str] = set()  # without case, as some file systems compare names
-    for same, label, group in zip(copies, labels, groups, strict=True):
-        scan = same[0]
-        path = PurePosixPath("scans", label, scan.path.name)
+    for same, group in zip(copies, groups, strict=True):
+        scan, file = same[0], same[0].file
+        path = PurePosixPath("scans", scan.label, file.path.name)
         if str(path).casefold() in taken:
-            path = path.with_name(f"{path.stem}-{scan.sha256[:12]}{path.suffix}")
+            path = path.with_name(f"{path.stem}-{file.sha256[:12]}{path.suffix}")
         taken.add(str(path).casefold())
-        origin[str(path)] = scan.path
-        place = (str(path), label, scan.sha256, len(same), group, split_of[group])
-        rows.append(ManifestRow(*place, scan.width, scan.height, scan.mode, scan.format))
-    return sorted(rows, key=lambda row: (row.label, row.path)), origin
+        origins[str(path)] = same
+        place = (str(path), scan.label, file.sha256, len(same), group, split_of[group])
+        picture = (file.width, file.height, file.mode, file.format)
+        identity = file.identity
+        whose = (identity.patient, identity.series, identity.position_mm, scan.source.name)
+        rows.append(ManifestRow(*place, *picture, *whose))
+    rows.sort(key=_in_order)
+    return rows, {row.path: origins[row.path] for row in rows}
+
+
+def _in_order(row: ManifestRow) -> tuple[str, str, float, str]:
+    """Order a manifest: by class, then series, position and path."""
+    position = float("-inf") if row.position_mm is None else row.position_mm
+    return (row.label, row.series or "", position, row.path)
+
+
+def _acquisition(scan: Scan) -> tuple[str, str, str]:
+    """Return thickness, kernel and manufacturer as `series.csv` shows them."""
+    identity = scan.file.identity
+    thickness = "" if identity.thickness_mm is None else f"{identity.thickness_mm:g}"
+    return thickness, identity.kernel, identity.manufacturer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scans.archive import extract_zip
@@ -14,7 +15,7 @@ from scans.errors import SourceError
 from scans.limits import Limits
 from scans.phantom.drawing import DEFAULT_IMAGES, write_phantoms
 from scans.s3 import download_s3
-from scans.sources import Kind, redacted, source_kind
+from scans.sources import Kind, parse_sources, redacted, source_kind
 
 SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -26,12 +27,57 @@ class Fetched:
     Attributes:
         folder: holds the files.
         kind: what the source was.
-        masks: folder with nodule masks of the same file names, for phantoms only.
+        masks: folder with nodule masks `<stem of the scan's file>.png`, for phantoms only.
+        name: of the source where there are several, else None.
     """
 
     folder: Path
-    kind: Kind
+    kind: Kind = "folder"
     masks: Path | None = None
+    name: str | None = None
+
+
+def fetch_sources(
+    source: str, work: Path, *, sha256: str = "", limits: Limits, **phantoms: int
+) -> list[Fetched]:
+    """Download, unpack or draw the files of one source or of several.
+
+    Args:
+        source: one source, or several as `name=where;name=where`.
+        work: a new or empty folder for what is downloaded and unpacked.
+        sha256: of the source's zip; of several zips, `name=sha256;name=sha256`.
+        limits: how much each source may hold.
+        phantoms: see `fetch_scans`.
+
+    Raises:
+        SourceError: as `fetch_scans`; or sources, or digests, that are not named as they should be.
+    """
+    sources = parse_sources(source)
+    digests = _digests(sha256, [named.name for named in sources])
+    fetched = []
+    for number, named in enumerate(sources):
+        own = fetch_scans(
+            named.where, work / str(number), sha256=digests.get(named.name, ""), limits=limits,
+            **phantoms,
+        )  # fmt: skip
+        fetched.append(replace(own, name=named.name))
+    return fetched
+
+
+def _digests(sha256: str, names: Sequence[str | None]) -> dict[str | None, str]:
+    """Return the expected digest of each source that has one."""
+    if not sha256 or names == [None]:
+        return {None: sha256}
+    parts = [part.partition("=") for part in sha256.split(";") if part.strip()]
+    digests: dict[str | None, str] = {
+        name.strip(): digest.strip() for name, _, digest in parts if digest
+    }
+    if len(digests) < len(parts) or not digests.keys() <= set(names):
+        raise SourceError(
+            "Expected sha256 as name=digest;name=digest with the names of the sources "
+            f"({', '.join(map(str, names))}). Received: {sha256!r}"
+        )
+    return digests
 
 
 def fetch_scans(
@@ -46,7 +92,7 @@ def fetch_scans(
     """Download, unpack or draw a source's files.
 
     Args:
-        source: see `scans.sources.EXPECTED`.
+        source: one source, see `scans.sources.EXPECTED`.
         work: a new or empty folder for what is downloaded and unpacked.
         sha256: of the source's zip, hexadecimal; "" does not check.
         limits: how much the source may hold.

@@ -23,16 +23,21 @@ class ManifestRow:
     label: str
     sha256: str
     copies: int  # files with these bytes in the source, at least 1
-    group: str  # near-duplicates share it; never in two splits
+    group: str  # scans of a patient and near-duplicates share it; never in two splits
     split: str  # train, validation or test
     width: int  # px
     height: int  # px
     mode: str  # Pillow's name of the pixel format: L, RGB, P, ...
-    format: str  # PNG, JPEG, ...
+    format: str  # PNG, JPEG, ..., DICOM
+    patient: str | None = None  # keyed hash, see `scans.patients`; None where unknown
+    series: str | None = None  # SeriesInstanceUID, or what a table of labels calls it
+    position_mm: float | None = None  # along the normal of the slice, from the patient's origin
+    source: str | None = None  # name of the source; None where there is one without a name
 
 
 COLUMNS = [field.name for field in dataclasses.fields(ManifestRow)]
 _WHOLE_NUMBERS = ("copies", "width", "height")
+_NULLABLE = ("patient", "series", "source")  # an empty cell of the file is None
 
 
 def write_manifest(rows: Iterable[ManifestRow], folder: Path) -> None:
@@ -64,8 +69,10 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
 
 def _row(fields: dict[str, str]) -> ManifestRow:
     whole = {name: int(fields[name]) for name in _WHOLE_NUMBERS}
-    text = {name: fields[name] for name in COLUMNS if name not in whole}
-    return ManifestRow(**text, **whole)  # type: ignore[arg-type]  # both cover their fields
+    nullable = {name: fields[name] or None for name in _NULLABLE}
+    position = float(fields["position_mm"]) if fields["position_mm"] else None
+    text = {name: fields[name] for name in COLUMNS if name not in {*whole, *nullable}}
+    return ManifestRow(**text | {"position_mm": position}, **whole, **nullable)  # type: ignore[arg-type]  # they cover its fields
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -3,51 +3,73 @@
 - `scans/<class>/<name>`: one file per distinct image, bytes unchanged.
 - `manifest.csv`: one row per distinct image, see `scans.manifest.ManifestRow`.
 - `rejected.csv`: `path,reason`, one row per file that could not be used.
+- `series.csv`: one row per known series, see `scans.series.SeriesFacts`.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
+from scans.errors import SourceError
 from scans.fingerprints import sha256_hex
-from scans.inspection import Rejected
+from scans.listing import Rejected
 from scans.manifest import ManifestRow, write_manifest
+from scans.progress import progress
+from scans.series import SeriesFacts, write_series
+from scans.sharing import Sharing
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a source holds.
+    """What the sources hold.
 
     Attributes:
-        folder: where the source's files are.
-        rows: the manifest, ordered by class and path.
-        origin: the file in `folder` that each row's `path` is a copy of.
-        rejected: files that cannot be used.
+        rows: the manifest, ordered by class, series, position and path.
+        origin: the file that each row's `path` is a copy of.
+        rejected: files that cannot be used; with several sources, their paths begin with the name.
         files: number of files seen, rejected ones included.
+        passed_over: number of files of the operating system, and hidden ones, not counted there.
         official_splits: whether the splits are the source's own.
         crossing_groups: groups found in two official splits, now wholly on the training side.
+        series: one entry per known series.
+        sharing: what two sources share, and which classes only one source has.
+        warnings: sentences for a reader.
     """
 
-    folder: Path
     rows: list[ManifestRow]
-    origin: dict[str, PurePosixPath]
+    origin: dict[str, Path]
     rejected: list[Rejected]
     files: int
+    passed_over: int
     official_splits: bool
     crossing_groups: list[str]
+    series: list[SeriesFacts]
+    sharing: Sharing
+    warnings: list[str]
 
 
 def write_dataset(dataset: Dataset, output: Path) -> None:
-    """Copy the distinct scans and write `manifest.csv` and `rejected.csv` into a folder."""
-    for row in dataset.rows:
-        target = output / row.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(dataset.folder / dataset.origin[row.path], target)
+    """Copy the distinct scans and write `manifest.csv`, `rejected.csv` and `series.csv`.
+
+    Raises:
+        SourceError: a file is no longer what it was when it was inspected.
+    """
+    for folder in {(output / row.path).parent for row in dataset.rows}:
+        folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        copies = pool.map(partial(_copy, dataset, output), dataset.rows)
+        for _ in progress(copies, "Copying scans", "scan", len(dataset.rows)):
+            pass
     write_manifest(dataset.rows, output)
+    write_series(dataset.series, output)
     with (output / "rejected.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "reason"])
@@ -56,6 +78,25 @@ def write_dataset(dataset: Dataset, output: Path) -> None:
             (str(r.path).encode(errors="backslashreplace").decode(), r.reason)
             for r in dataset.rejected
         )
+
+
+def _copy(dataset: Dataset, output: Path, row: ManifestRow) -> None:
+    """Copy a scan and check that it is still the one that was inspected."""
+    origin, target = dataset.origin[row.path], output / row.path
+    try:
+        shutil.copyfile(origin, target)
+    except FileNotFoundError as e:
+        raise SourceError(_changed(origin)) from e
+    with target.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != row.sha256:
+            raise SourceError(_changed(origin))
+
+
+def _changed(origin: Path) -> str:
+    return (
+        f"{origin} changed while the scans were read. Expected files that stay as they are. Wait "
+        "until nothing writes to the source any more and run again."
+    )
 
 
 def data_digest(rows: Sequence[ManifestRow]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import mlflow
 from scans.classes import parse_class_patterns
 from scans.dataset import build_dataset
 from scans.errors import SourceError
-from scans.fetch import Fetched, fetch_scans
+from scans.fetch import Fetched, fetch_sources
 from scans.limits import Limits
 from scans.phantom.drawing import DEFAULT_IMAGES
 from scans.prepared import Dataset, write_dataset
-from scans.sources import redacted
+from scans.sources import parse_sources, redacted
 from scans.splits import Fractions
 from scans.summary import report, summarise
 from steps.errors import one_sentence_errors
@@ -43,7 +44,8 @@ def ingest(
     left there is removed by the next one.
 
     Args:
-        source: where the scans come from, see `scans.sources.EXPECTED`.
+        source: where the scans come from, see `scans.sources.EXPECTED`; several as
+            `name=where;name=where`.
         output: the folder to write; what is there is replaced.
         sha256: of the source's zip, or "".
         class_patterns: `glob=class;glob=class`, see `scans.classes.parse_class_patterns`.
@@ -67,11 +69,11 @@ def ingest(
     work.mkdir(parents=True)
     result.mkdir()
     try:
-        fetched = fetch_scans(
+        fetched = fetch_sources(
             source, work, sha256=sha256, limits=limits, phantom_images=phantom_images, seed=seed
         )
         dataset = build_dataset(
-            fetched.folder,
+            fetched,
             patterns=patterns,
             fractions=fractions,
             seed=seed,
@@ -81,7 +83,8 @@ def ingest(
         )
         write_dataset(dataset, result)
         _keep_masks(fetched, dataset, result)
-        summary = summarise(dataset, source, fetched.kind, group_distance_bits)
+        kinds = [one.kind for one in fetched]
+        summary = summarise(dataset, source, kinds, group_distance_bits)
         text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
         (result / "summary.json").write_text(text, encoding="utf-8")
         _replace(output, result, partial / "previous")
@@ -90,29 +93,32 @@ def ingest(
     return summary
 
 
-def _keep_masks(fetched: Fetched, dataset: Dataset, result: Path) -> None:
+def _keep_masks(fetched: Sequence[Fetched], dataset: Dataset, result: Path) -> None:
     """Keep the nodule masks of phantoms as `masks/<sha256 of the scan>.png`."""
-    if fetched.masks is None:
-        return
-    (result / "masks").mkdir()
-    for row in dataset.rows:
-        mask = fetched.masks / dataset.origin[row.path].name
-        if mask.exists():
-            shutil.copyfile(mask, result / "masks" / f"{row.sha256}.png")
+    for source in fetched:
+        if source.masks is None:
+            continue
+        (result / "masks").mkdir(exist_ok=True)
+        for row in dataset.rows:
+            mask = source.masks / f"{dataset.origin[row.path].stem}.png"
+            if row.source == source.name and mask.exists():
+                shutil.copyfile(mask, result / "masks" / f"{row.sha256}.png")
 
 
 def _refuse_to_replace(output: Path, source: str) -> None:
     """Never delete what is not an earlier output of this stage, nor the scans themselves."""
-    given = Path(source).expanduser().absolute()
     if output.is_dir() and any(output.iterdir()) and not (output / "manifest.csv").is_file():
         raise SourceError(
             f"{output} holds other files and would be replaced. Expected an empty or a new folder, "
             "or an earlier output of this stage. Give another --output."
         )
-    if given.exists() and (given.is_relative_to(output) or output.is_relative_to(given)):
-        raise SourceError(
-            f"The source {given} and the output {output} lie in each other. Give another --output."
-        )
+    for named in parse_sources(source):
+        given = Path(named.where).expanduser().absolute()
+        if given.exists() and (given.is_relative_to(output) or output.is_relative_to(given)):
+            raise SourceError(
+                f"The source {given} and the output {output} lie in each other. Give another "
+                "--output."
+            )
 
 
 def _replace(output: Path, result: Path, previous: Path) -> None:

@@ -11,7 +11,7 @@ from scans.errors import SourceError
 
 def placed(paths: list[str], patterns: str = "") -> dict[str, tuple[str | None, str | None]]:
     files = [PurePosixPath(path) for path in paths]
-    found = place_files(files, parse_class_patterns(patterns))
+    (found,) = place_files([files], parse_class_patterns(patterns))
     return {str(path): (place.label, place.split) for path, place in found.items()}
 
 
@@ -72,7 +72,7 @@ def test_one_folder_is_one_class() -> None:
 def test_empty_classes_are_found() -> None:
     files = [PurePosixPath(path) for path in ("D/train/a/1.png", "D/train/b/x/1.png")]
     folders = ["D", "D/train", "D/train/a", "D/train/b", "D/train/b/x", "D/train/c", "D/test/a"]
-    assert empty_classes([PurePosixPath(folder) for folder in folders], files, []) == ["c"]
+    assert empty_classes([PurePosixPath(folder) for folder in folders], files, [], "ab") == ["c"]
 
 
 def test_a_pattern_that_matches_nothing_is_an_error() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from scans.classes import parse_class_patterns
 from scans.dataset import build_dataset
 from scans.errors import SourceError
+from scans.fetch import Fetched
 from scans.fingerprints import sha256_hex
 from scans.limits import Limits
 from scans.manifest import ManifestRow
@@ -23,7 +24,7 @@ from tests.scans.conftest import class_folders, picture
 
 def build(folder: Path, patterns: str = "", **settings: Any) -> Dataset:
     return build_dataset(
-        folder,
+        [Fetched(folder)],
         patterns=parse_class_patterns(patterns),
         **{
             "fractions": Fractions(), "seed": 0, "group_distance_bits": 40, "resplit": False,
@@ -52,7 +53,10 @@ def test_copies_are_counted_once_and_bytes_are_kept(tmp_path: Path) -> None:
     write_dataset(dataset, tmp_path / "out")
     with (tmp_path / "out/manifest.csv").open(encoding="utf-8", newline="") as file:
         read = list(csv.DictReader(file))
-    assert ",".join(read[0]) == "path,label,sha256,copies,group,split,width,height,mode,format"
+    assert ",".join(read[0]) == (
+        "path,label,sha256,copies,group,split,width,height,mode,format,"
+        "patient,series,position_mm,source"
+    )
     assert len(read) == 20
     for row in read:
         data = (tmp_path / "out" / row["path"]).read_bytes()
@@ -89,10 +93,10 @@ def test_one_seed_one_split_whatever_the_files_are_called(tmp_path: Path) -> Non
     for row in one.rows:
         target = renamed / row.label / f"{row.sha256[::-1][:9]}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(one.folder / one.origin[row.path], target)
+        shutil.copyfile(one.origin[row.path], target)
     two = build(renamed)
     assert data_digest(one.rows) == data_digest(two.rows)
-    assert data_digest(one.rows) != data_digest(build(one.folder, seed=1).rows)
+    assert data_digest(one.rows) != data_digest(build(tmp_path / "one", seed=1).rows)
 
 
 def test_data_digest_is_what_it_says() -> None:
@@ -167,7 +171,7 @@ def test_official_splits_are_respected(tmp_path: Path) -> None:
     assert dataset.official_splits
     assert dataset.crossing_groups == []
     for row in dataset.rows:
-        folder = dataset.origin[row.path].parts[1]
+        folder = dataset.origin[row.path].relative_to(tmp_path).parts[1]
         assert row.split == {"train": "train", "valid": "validation", "test": "test"}[folder]
     anew = build(kaggle(tmp_path / "anew"), "a*=a", resplit=True)
     assert not anew.official_splits
