@@ -19,7 +19,9 @@ HEADER_ELEMENTS = (
     "PatientID",
     "IssuerOfPatientID",
     "SliceThickness",
+    "PixelSpacing",
     "ConvolutionKernel",
+    "NumberOfFrames",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "ImagePositionPatient",
@@ -41,7 +43,7 @@ def header_of(raw: Mapping[str, bytes]) -> DicomHeader:
     return DicomHeader(
         sop_class_uid=text["SOPClassUID"],
         modality=text["Modality"],
-        image_type=tuple(value.strip() for value in text["ImageType"].split("\\")),
+        image_type=tuple(value.strip() for value in text["ImageType"].split("\\") if value.strip()),
         patient_id=text["PatientID"],
         patient_id_issuer=text["IssuerOfPatientID"],
         study_uid=text["StudyInstanceUID"],
@@ -50,8 +52,10 @@ def header_of(raw: Mapping[str, bytes]) -> DicomHeader:
         orientation=_numbers(text["ImageOrientationPatient"], 6),
         position_mm=_numbers(text["ImagePositionPatient"], 3),
         slice_thickness_mm=(_numbers(text["SliceThickness"], 1) or (None,))[0],
+        pixel_spacing_mm=_numbers(text["PixelSpacing"], 2),
         manufacturer=text["Manufacturer"],
         kernel=text["ConvolutionKernel"],
+        frames=int((_numbers(text["NumberOfFrames"], 1) or (1,))[0]),
     )
 
 

@@ -1,16 +1,20 @@
-"""Decompress the pixels of one DICOM frame, after checking what the codestream says of itself."""
+"""The stored values of one DICOM frame, of any transfer syntax."""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
-from pydicom.dataelem import RawDataElement
-from pydicom.encaps import get_frame
 
+from .dicom_elements import EXPECTED, Elements, inflate, pixel_value
 from .errors import ScanError
+from .jpeg import check_scans, read_jpeg
+from .jpeg_2000 import START as JPEG_2000_START
+from .jpeg_2000 import read_jpeg_2000, size_of
+from .limits import BUDGET
 
 JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
@@ -21,112 +25,194 @@ JPEG_2000 = (
     uid.HTJ2KLosslessRPCL,
     uid.HTJ2K,
 )
-COMPRESSED = (*JPEG, *JPEG_LS, *JPEG_2000, uid.RLELossless)
-JPEG_2000_START = b"\xff\x4f\xff\x51"  # SOC, SIZ: ISO/IEC 15444-1 A.4.1, A.5.1
-JPEG_END = b"\xff\xd9"  # EOI, the same in JPEG and JPEG-LS
-# Start-of-frame markers, ISO/IEC 10918-1 table B.1 and, the last, ISO/IEC 14495-1 C.1.
-JPEG_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+ENCAPSULATED = (*JPEG, *JPEG_LS, *JPEG_2000, uid.RLELossless)
+UNCOMPRESSED = (
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+)
+ITEM, SEQUENCE_END = 0xE000FFFE, 0xE0DDFFFE  # PS3.5 A.4, as little-endian words
+MAX_FRAGMENTS = 10_000
+BYTES_PER_PIXEL = 4  # decoded words, grey levels, and one of them twice for a moment
 
 
-def stored_codes(
-    element: RawDataElement,
-    transfer_syntax: str,
-    shape: tuple[int, int],
-    bits_allocated: int,
-    *,
-    little_endian: bool,
-) -> NDArray[np.uint16]:
-    """Return the stored bits of each pixel as unsigned 16-bit numbers, signed or not.
+@dataclass(frozen=True, eq=False)
+class StoredPixels:
+    """Pixels as the file stores them.
+
+    Attributes:
+        codes: word of each pixel, uint8 or uint16, shape (Rows, Columns).
+        values: the stored value that each word stands for, int64, of 2^8 or 2^16 words.
+        signed: whether the values may be negative.
+    """
+
+    codes: NDArray[np.uint8 | np.uint16]
+    values: NDArray[np.int64]
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Coded:
+    """How the codestream of a compressed frame codes a value."""
+
+    frame: bytes
+    bits: int
+    is_signed: bool | None  # None where the codestream does not say
+    decoding_bytes: int
+
+
+def stored_pixels(elements: Elements) -> StoredPixels:
+    """Decode the pixels, within the budget of memory.
 
     Args:
-        element: Pixel Data as it stands in the file.
-        transfer_syntax: how it is encoded.
-        shape: (Rows, Columns), already checked to be of a sensible size.
-        bits_allocated: 8 or 16.
-        little_endian: byte order of uncompressed pixels.
+        elements: of a file with pixels whose Rows and Columns are of a sensible size.
 
     Raises:
         ScanError: when the pixels are fewer or other than the file's elements say.
     """
-    data = element.value if isinstance(element.value, bytes) else b""
-    if transfer_syntax in COMPRESSED:
-        codes = _decompress(
-            get_frame(data, 0, number_of_frames=1), transfer_syntax, shape, bits_allocated
+    allocated, bits = elements.whole("BitsAllocated"), elements.whole("BitsStored")
+    signed = elements.whole("PixelRepresentation") == 1
+    high = elements.optional_whole("HighBit")
+    high = bits - 1 if high is None else high
+    if allocated not in (8, 16) or not 1 <= bits <= allocated:
+        raise ScanError(
+            f"{EXPECTED} of 8 or 16 bits, received {allocated} bits allocated and {bits} stored; "
+            "export the slice again."
         )
-        if codes.shape != shape or codes.dtype.kind not in "iu":
-            raise _mismatch()
-        return codes.astype(np.uint16)  # keeps the low 16 bits, whatever the sign
-    expected_bytes = shape[0] * shape[1] * bits_allocated // 8
+    shape = (elements.whole("Rows"), elements.whole("Columns"))
+    pixels = shape[0] * shape[1]
+    if elements.transfer_syntax in ENCAPSULATED:
+        coded = _codestream(elements, shape, allocated)
+        with BUDGET.reserve(pixels * BYTES_PER_PIXEL + coded.decoding_bytes):
+            codes = _decompressed(coded.frame, elements.transfer_syntax, shape, allocated)
+        signed = signed if coded.is_signed is None else coded.is_signed
+        if coded.bits <= bits:  # the codestream knows better than the elements
+            bits, high = coded.bits, coded.bits - 1
+        elif not bits <= high + 1 <= coded.bits:
+            high = bits - 1
+    elif elements.transfer_syntax in UNCOMPRESSED:
+        if not bits <= high + 1 <= allocated:
+            raise ScanError(
+                f"{EXPECTED}, received one whose HighBit does not fit its BitsStored and "
+                "BitsAllocated; export the slice again."
+            )
+        codes = _uncompressed(elements, shape, allocated)
+    else:
+        raise ScanError(
+            f"{EXPECTED}, received a transfer syntax that is not supported (video, for one); "
+            "export the slice uncompressed or as lossless JPEG 2000."
+        )
+    words = np.arange(256 if codes.dtype == np.uint8 else 2**16)
+    values = (words >> (high + 1 - bits)) & (2**bits - 1)
+    if signed:
+        values = np.where(values < 2 ** (bits - 1), values, values - 2**bits)
+    return StoredPixels(codes, values, signed)
+
+
+def _uncompressed(
+    elements: Elements, shape: tuple[int, int], allocated: int
+) -> NDArray[np.uint8 | np.uint16]:
+    needed = shape[0] * shape[1] * allocated // 8
+    body = elements.body
+    if elements.deflated:
+        assert elements.pixel_data_at is not None  # noqa: S101
+        limit = elements.pixel_data_at + needed + 2**16
+        with BUDGET.reserve(limit + shape[0] * shape[1] * BYTES_PER_PIXEL):
+            return _words(elements, memoryview(inflate(elements.deflated, limit)), shape, allocated)
+    return _words(elements, body, shape, allocated)
+
+
+def _words(
+    elements: Elements, body: memoryview, shape: tuple[int, int], allocated: int
+) -> NDArray[np.uint8 | np.uint16]:
+    """Return a view of uncompressed pixels."""
+    data, vr = pixel_value(elements, body)
+    expected_bytes = shape[0] * shape[1] * allocated // 8
     if len(data) < expected_bytes:
         raise ScanError(
             f"Expected {expected_bytes} bytes of pixels as the DICOM file's Rows and Columns say, "
             f"received {len(data)}; the file is cut short, so send it again."
         )
-    if bits_allocated == 8:
+    if allocated == 8:
         octets = np.frombuffer(data, np.uint8)
-        if not little_endian and element.VR == "OW":  # words of two pixels, PS3.5 8.1.2
+        if not elements.little_endian and vr == b"OW":  # words of two pixels, PS3.5 8.1.2
             octets = octets[: len(octets) // 2 * 2].reshape(-1, 2)[:, ::-1].ravel()
-        return octets[:expected_bytes].reshape(shape).astype(np.uint16)
-    words = np.frombuffer(data, "<u2" if little_endian else ">u2", count=shape[0] * shape[1])
-    return words.reshape(shape).astype(np.uint16)
+        return octets[:expected_bytes].reshape(shape)
+    words = np.frombuffer(data[:expected_bytes], "<u2" if elements.little_endian else ">u2")
+    return words.reshape(shape).astype(np.uint16, copy=False)
 
 
-def _decompress(
-    frame: bytes, transfer_syntax: str, shape: tuple[int, int], bits_allocated: int
-) -> NDArray[np.generic]:
-    """Decode one compressed frame, shape as its codestream has it."""
-    import imagecodecs  # only compressed slices need it
+def _fragments(value: memoryview) -> bytes:
+    """Join the fragments of the one frame, PS3.5 A.4."""
+    fragments, position = [], 0
+    for _ in range(MAX_FRAGMENTS):
+        if len(value) < position + 8:
+            break
+        tag, length = struct.unpack_from("<II", value, position)
+        if tag == SEQUENCE_END:
+            break
+        if tag != ITEM:
+            raise mismatch()
+        fragments.append(value[position + 8 : position + 8 + length])
+        position += 8 + length
+    return b"".join(fragments[1:])  # the first is the table of offsets
 
-    if transfer_syntax == uid.RLELossless:
-        size_bytes = shape[0] * shape[1] * bits_allocated // 8
-        dtype = np.dtype(f"<u{bits_allocated // 8}")
-        decoded = imagecodecs.dicomrle_decode(frame, dtype, out=size_bytes)
-        return np.frombuffer(decoded, dtype).reshape(shape)
-    if transfer_syntax in JPEG_2000:
+
+def _codestream(elements: Elements, shape: tuple[int, int], allocated: int) -> Coded:
+    """Find the codestream of a compressed frame and check what it says of itself."""
+    value, _ = pixel_value(elements, elements.body)
+    frame = _fragments(value)
+    pixels = shape[0] * shape[1]
+    if elements.transfer_syntax == uid.RLELossless:
+        return Coded(frame, allocated, None, pixels * allocated // 8)
+    if elements.transfer_syntax in JPEG_2000:
         frame = frame[max(frame.find(JPEG_2000_START), 0) :]  # some writers keep the JP2 wrapper
-        if _jpeg_2000_size(frame) != shape:
-            raise _mismatch()
-        return np.asarray(imagecodecs.jpeg2k_decode(frame))
-    if _jpeg_size(frame) != shape:
-        raise _mismatch()
+        if size_of(frame) != shape:
+            raise mismatch()
+        coded = read_jpeg_2000(frame)
+        if coded.precision_bits > 16:
+            raise mismatch()
+        return Coded(frame, coded.precision_bits, coded.is_signed or None, coded.decoding_bytes)
+    jpeg = read_jpeg(frame)
+    if jpeg is None or (jpeg.rows, jpeg.columns, jpeg.components) != (*shape, 1):
+        raise mismatch()
     # Without its end CharLS 2.4 searches for seconds, and libjpeg makes the rest of the slice up.
-    if not frame.rstrip(b"\0").endswith(JPEG_END):
+    # What follows the end is padding to an even length, of any value.
+    if jpeg.end is None or jpeg.scans == 0:
         raise ScanError(
             "Expected compressed pixels with an end-of-image marker, received ones that are cut "
             "short; send the DICOM file again."
         )
-    if transfer_syntax in JPEG_LS:
-        return np.asarray(imagecodecs.jpegls_decode(frame))
-    return np.asarray(imagecodecs.jpeg8_decode(frame))
+    check_scans(jpeg)
+    cost = 2 * pixels + jpeg.coefficient_bytes
+    return Coded(frame[: jpeg.end], jpeg.precision_bits, None, cost)
 
 
-def _jpeg_2000_size(codestream: bytes) -> tuple[int, int]:
-    """Return (rows, columns) of a one-component codestream's SIZ marker, ISO/IEC 15444-1 A.5.1."""
-    if not codestream.startswith(JPEG_2000_START):
-        raise _mismatch()
-    right, bottom, left, top = struct.unpack_from(">4I", codestream, 8)
-    (components,) = struct.unpack_from(">H", codestream, 40)
-    return (bottom - top, right - left) if components == 1 else (0, 0)
+def _decompressed(
+    frame: bytes, transfer_syntax: str, shape: tuple[int, int], allocated: int
+) -> NDArray[np.uint8 | np.uint16]:
+    """Decode one compressed frame to unsigned words, whatever their sign."""
+    import imagecodecs  # only compressed slices need it
+
+    if transfer_syntax == uid.RLELossless:
+        dtype = np.dtype(f"<u{allocated // 8}")
+        size_bytes = shape[0] * shape[1] * allocated // 8
+        decoded = imagecodecs.dicomrle_decode(frame, dtype, out=size_bytes)
+        return np.frombuffer(decoded, dtype).reshape(shape)
+    if transfer_syntax in JPEG_2000:
+        codes = np.asarray(imagecodecs.jpeg2k_decode(frame))
+    elif transfer_syntax in JPEG_LS:
+        codes = np.asarray(imagecodecs.jpegls_decode(frame))
+    else:
+        codes = np.asarray(imagecodecs.jpeg8_decode(frame))
+    if codes.shape != shape or codes.dtype.kind not in "iu" or codes.itemsize > 2:
+        raise mismatch()
+    return codes.view(f"u{codes.itemsize}")
 
 
-def _jpeg_size(codestream: bytes) -> tuple[int, int]:
-    """Return (rows, columns) of a one-component JPEG or JPEG-LS frame header."""
-    position = 2
-    while codestream[position] == 0xFF:
-        marker = codestream[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        length, _, rows, columns, components = struct.unpack_from(
-            ">HBHHB", codestream, position + 2
-        )
-        if marker in JPEG_FRAME_MARKERS:
-            return (rows, columns) if components == 1 else (0, 0)
-        position += 2 + length
-    raise _mismatch()
-
-
-def _mismatch() -> ScanError:
+def mismatch() -> ScanError:
+    """Return the error for pixels that are not what the elements say."""
     return ScanError(
         "Expected compressed pixels of one grey slice with the DICOM file's own Rows and Columns, "
         "received others; export the slice again."

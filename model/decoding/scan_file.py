@@ -14,7 +14,15 @@ from .errors import ScanError
 from .file_kinds import content_name
 from .pictures import decode_picture, picture_kind
 
-__all__ = ["Decoded", "DicomHeader", "ScanError", "decode", "decode_grey", "scan_bytes"]
+__all__ = [
+    "Decoded",
+    "DicomHeader",
+    "ScanError",
+    "decode",
+    "decode_grey",
+    "read_header",
+    "scan_bytes",
+]
 
 ACCEPTED = "a chest CT slice as PNG, JPEG, BMP, TIFF, WebP or DICOM"
 
@@ -70,6 +78,26 @@ def decode(data: bytes) -> Decoded:
     raise ScanError(
         f"Expected {ACCEPTED}, received {content_name(data)}; export the slice as PNG or DICOM."
     )
+
+
+def read_header(data: bytes) -> DicomHeader | None:
+    """Read what a DICOM file says of itself, without decoding its pixels.
+
+    Args:
+        data: the file's bytes, or its start up to the pixels.
+
+    Returns:
+        The header, whether or not the file is an axial CT slice; None for what is not DICOM.
+
+    Raises:
+        ScanError: when the file is DICOM and damaged.
+    """
+    if data[128:132] != b"DICM" and picture_kind(data) is not None:
+        return None
+
+    from .dicom import is_dicom, read_dicom_header  # pydicom takes a while to import
+
+    return read_dicom_header(data) if is_dicom(data) else None
 
 
 def decode_grey(data: bytes) -> NDArray[np.uint8]:

@@ -1,0 +1,96 @@
+"""What a JPEG or JPEG-LS codestream says of itself, read before a decoder runs.
+
+Markers are those of ISO/IEC 10918-1 table B.1 and, for JPEG-LS, ISO/IEC 14495-1 C.1.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+
+from .errors import ScanError
+
+START, END, SCAN = 0xD8, 0xD9, 0xDA
+WITHOUT_LENGTH = frozenset({0x01, START, *range(0xD0, 0xD8)})
+FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+# In coded data 0xFF is followed by 0 (JPEG), by less than 0x80 (JPEG-LS) or by a restart marker.
+MARKER = re.compile(rb"\xff+([\x01\x80-\xfe])")
+MAX_SEGMENTS = 4096  # a colour profile has at most 255, a progressive picture about 40
+MAX_SCANS = 100  # encoders write about 10, optimisers up to about 60
+MAX_SCAN_SAMPLES = 5e8  # samples times scans: each scan visits each sample, some 2 ns
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """A codestream's first frame.
+
+    Attributes:
+        rows, columns, components, precision_bits: of the frame header.
+        is_progressive: whether it is coded in passes over all samples.
+        scans: how many there are.
+        end: where the codestream ends, behind its end-of-image marker; None without one.
+    """
+
+    rows: int
+    columns: int
+    components: int
+    precision_bits: int
+    is_progressive: bool
+    scans: int
+    end: int | None
+
+    @property
+    def coefficient_bytes(self) -> int:
+        """Bytes that a decoder keeps of all samples when there are several scans."""
+        samples = self.rows * self.columns * self.components
+        return 2 * samples if self.is_progressive or self.scans > 1 else 0
+
+
+def read_jpeg(data: bytes) -> Jpeg | None:
+    """Read the markers of a codestream, None where it has no frame header.
+
+    Raises:
+        ScanError: more segments than any encoder writes.
+    """
+    frame: tuple[int, int, int, int, int] | None = None
+    scans, end, position = 0, None, 2
+    for _ in range(MAX_SEGMENTS):
+        found = MARKER.search(data, position)
+        if found is None:
+            break
+        marker, position = found[1][0], found.end()
+        if marker in WITHOUT_LENGTH:
+            continue
+        if marker == END:
+            end = position
+            break
+        if len(data) < position + 2:
+            break
+        (length,) = struct.unpack_from(">H", data, position)
+        if marker in FRAMES and frame is None:
+            if len(data) < position + 8:
+                break
+            frame = (marker, *struct.unpack_from(">BHHB", data, position + 2))
+        scans += marker == SCAN
+        position += max(length, 2)
+    else:
+        raise ScanError(
+            f"Expected a JPEG of at most {MAX_SEGMENTS} segments, received one of more; "
+            "export it again without metadata."
+        )
+    if frame is None:
+        return None
+    kind, precision, rows, columns, components = frame
+    return Jpeg(rows, columns, components, precision, kind in PROGRESSIVE, scans, end)
+
+
+def check_scans(jpeg: Jpeg) -> None:
+    """Refuse a codestream of more scans than any encoder writes: each visits every sample."""
+    samples = jpeg.rows * jpeg.columns * jpeg.components
+    if jpeg.scans > MAX_SCANS or jpeg.scans * samples > MAX_SCAN_SAMPLES:
+        raise ScanError(
+            f"Expected a JPEG of at most {MAX_SCANS} scans (a large one of fewer), received one of "
+            f"{jpeg.scans} scans; export it as a baseline JPEG or as PNG."
+        )
