@@ -59,6 +59,27 @@ def shown_path(source: Fetched, path: PurePosixPath) -> PurePosixPath:
     return PurePosixPath(source.name, path) if source.name else path
 
 
+@dataclass(frozen=True)
+class Distinct:
+    """What sources hold before anything is split.
+
+    Attributes:
+        copies: the files of each distinct image, the one that stands for them first.
+        groups: of each distinct image: patients and near-duplicates.
+        rejected: files that cannot be used, by path.
+        files: number of files seen, rejected ones included.
+        passed_over: system files that were not looked at.
+        empty: classes without a readable scan.
+    """
+
+    copies: list[list[Scan]]
+    groups: list[str]
+    rejected: list[Rejected]
+    files: int
+    passed_over: int
+    empty: list[str]
+
+
 def build_dataset(
     sources: Sequence[Fetched],
     *,
@@ -86,28 +107,15 @@ def build_dataset(
     Raises:
         SourceError: no usable scans, fewer than two classes, an empty class, or no possible split.
     """
-    if not 0 <= group_distance_bits <= HASH_BITS:
-        raise SourceError(
-            f"Expected group_distance_bits from 0 to {HASH_BITS}. Received: {group_distance_bits}"
-        )
-    hash_patient = hash_patient or patient_hasher()
-    listings = [list_files(source.folder, limits) for source in sources]
-    readable, rejected = _inspected(sources, listings, hash_patient)
-    files = sum(len(listing.files) + len(listing.rejected) for listing in listings)
-    if not any(readable):
-        raise SourceError(_no_scans_message(files, rejected))
-    scans = _placed(sources, readable, patterns)
-    copies, unusable = _distinct(scans)
-    rejected += unusable
-    counts = Counter(same[0].label for same in copies)
-    empty = [
-        name
-        for listing, found in zip(listings, readable, strict=True)
-        for name in empty_classes(listing.folders, [f.path for f in found], patterns, counts)
-    ]
-    lost = {scan.label for scan in scans if scan.label} - set(counts)
-    _check_classes(counts, [*empty, *sorted(lost)], rejected)
-    groups = _groups(copies, group_distance_bits)
+    found = distinct_scans(
+        sources,
+        patterns=patterns,
+        group_distance_bits=group_distance_bits,
+        limits=limits,
+        hash_patient=hash_patient,
+    )
+    copies, groups = found.copies, found.groups
+    _check_classes(Counter(same[0].label for same in copies), found.empty, found.rejected)
     labels = [same[0].label for same in copies]
     official = None if resplit else _official_splits(copies)
     if official:
@@ -121,14 +129,56 @@ def build_dataset(
     return Dataset(
         rows=rows,
         origin={path: s.source.folder / s.file.path for path, s in first.items()},
-        rejected=sorted(rejected, key=lambda r: r.path),
-        files=files,
-        passed_over=sum(listing.passed_over for listing in listings),
+        rejected=found.rejected,
+        files=found.files,
+        passed_over=found.passed_over,
         official_splits=bool(official),
         crossing_groups=crossing,
         series=series_facts(rows, {path: _acquisition(s) for path, s in first.items()}),
         sharing=shared,
         warnings=sharing_warnings(shared),
+    )
+
+
+def distinct_scans(
+    sources: Sequence[Fetched],
+    *,
+    patterns: Sequence[ClassPattern],
+    group_distance_bits: int,
+    limits: Limits,
+    hash_patient: PatientHasher | None = None,
+) -> Distinct:
+    """Inspect the sources' files, count copies once and group; arguments as for `build_dataset`.
+
+    Raises:
+        SourceError: no usable scans.
+    """
+    if not 0 <= group_distance_bits <= HASH_BITS:
+        raise SourceError(
+            f"Expected group_distance_bits from 0 to {HASH_BITS}. Received: {group_distance_bits}"
+        )
+    hash_patient = hash_patient or patient_hasher()
+    listings = [list_files(source.folder, limits) for source in sources]
+    readable, rejected = _inspected(sources, listings, hash_patient)
+    files = sum(len(listing.files) + len(listing.rejected) for listing in listings)
+    if not any(readable):
+        raise SourceError(_no_scans_message(files, rejected))
+    scans = _placed(sources, readable, patterns)
+    copies, unusable = _distinct(scans)
+    labels = {same[0].label for same in copies}
+    empty = [
+        name
+        for listing, found in zip(listings, readable, strict=True)
+        for name in empty_classes(listing.folders, [f.path for f in found], patterns, labels)
+    ]
+    lost = {scan.label for scan in scans if scan.label} - labels
+    return Distinct(
+        copies=copies,
+        groups=_groups(copies, group_distance_bits),
+        rejected=sorted([*rejected, *unusable], key=lambda r: r.path),
+        files=files,
+        passed_over=sum(listing.passed_over for listing in listings),
+        empty=[*empty, *sorted(lost)],
     )
 
 

@@ -20,18 +20,31 @@ def write_report(folder: Path, scores: Mapping[str, Any]) -> None:
         folder: holds the PICTURES that there are.
         scores: contents of scores.json.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"share": _share, "between": _between}
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     pictures = {
         name: _data_uri(folder / f"{name}.png")
         for name in PICTURES
         if (folder / f"{name}.png").is_file()
     }
-    text = template.render(scores=scores, pictures=pictures)
+    text = page(TEMPLATE, scores=scores, pictures=pictures)
     (folder / "report.html").write_text(text, encoding="utf-8")
+
+
+def page(template: Path, **values: Any) -> str:
+    """Render a page of this folder; it extends page.html.j2, which holds the style.
+
+    Args:
+        template: file in this folder.
+        values: that the template names; a missing one is an error.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"share": _share, "between": _between}
+    return environment.get_template(template.name).render(**values)
 
 
 def _share(value: float | None) -> str:

@@ -1,0 +1,151 @@
+"""Score a model on scans from elsewhere: what it is worth where it was not trained.
+
+Scans that the model's own data set shares with the set (the same bytes, near-duplicates, the same
+patients) are left out. Writes artifacts/external_evaluation/NAME and, for a registered model, adds
+the scores to its version.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scans.limits import Limits
+from steps.errors import StageError
+from steps.evaluation.external_model import ExternalModel
+from steps.evaluation.external_report import write_external_report
+from steps.evaluation.external_scores import external_scores
+from steps.evaluation.external_set import ExternalScan, diseased, read_external_set, unseen
+from steps.folders import replaced_folder
+from steps.tracking import say
+
+BATCH = 64  # scans handed to the pyfunc at a time
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+SCORES = "scores.json"
+
+
+def external_evaluation(
+    model: ExternalModel,
+    source: str,
+    output: Path,
+    *,
+    name: str,
+    class_patterns: str,
+    prevalences: Sequence[float],
+    limits: Limits,
+) -> dict[str, Any]:
+    """Score a model on an external set and write the results into a folder.
+
+    Args:
+        model: what is scored.
+        source: of the scans, see `scans.sources.EXPECTED`.
+        output: the folder to write; appears only when whole. Receives scores.json, predictions.csv
+            (known by digest: file names may name patients) and report.html.
+        name: of the set.
+        class_patterns: `glob=class;glob=class`, with the model's classes or `disease`.
+        prevalences: shares of diseased for predictive values, above 0 and below 1.
+        limits: how much the source may hold.
+
+    Returns:
+        The scores, as written.
+
+    Raises:
+        StageError: a class the model does not know, or nothing left that it has not seen.
+        SourceError: the source cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="chest-ct-external-") as work:
+        bits = model.seen.group_distance_bits
+        found = read_external_set(source, Path(work), class_patterns, bits, limits)
+        diseased(found.scans, model.classes, model.healthy)  # a mistake shows before the scoring
+        scans, left_out = unseen(found.scans, model.seen)
+        say(f"scoring {len(scans)} scans of {name}")
+        rows = _predict(model, scans)
+    failed = rows["error"].notna().to_numpy()
+    if failed.all():
+        raise StageError(
+            f"None of the {len(scans)} scans could be scored, the first: {rows['error'].iloc[0]}"
+        )
+    answered = rows[~failed]
+    sick = diseased([s for s, bad in zip(scans, failed, strict=True) if not bad],
+                    model.classes, model.healthy)  # fmt: skip
+    result: dict[str, Any] = {
+        "name": name,
+        "model": {"uri": model.uri, "model_digest": model.digest, "classes": list(model.classes)},
+        "per_class": answered["actual"].value_counts().sort_index().to_dict(),
+        "left_out": left_out,
+        "rejected": found.rejected,
+        "failed": int(failed.sum()),
+        **external_scores(
+            sick,
+            model.p_disease(answered),
+            ~answered["label"].isin(model.healthy).to_numpy(),
+            answered["out_of_domain"].fillna(False).to_numpy(bool),
+            _flags(answered, "undecided"),
+            answered["group"].to_numpy(np.str_),
+            model.threshold,
+            prevalences,
+        ),
+    }
+    with replaced_folder(output) as folder:
+        rows.to_csv(folder / "predictions.csv", index=False)
+        text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+        (folder / SCORES).write_text(text, encoding="utf-8")
+        write_external_report(folder, result, model.internal_scores)
+    return result
+
+
+def _predict(model: ExternalModel, scans: Sequence[ExternalScan]) -> pd.DataFrame:
+    parts = []
+    for start in range(0, len(scans), BATCH):
+        some = scans[start : start + BATCH]
+        images = pd.DataFrame({"image": [scan.path.read_bytes() for scan in some]})
+        parts.append(model.pyfunc.predict(images))
+    known = pd.DataFrame([{"sha256": s.sha256, "group": s.group, "actual": s.label} for s in scans])
+    return pd.concat([known, pd.concat(parts, ignore_index=True)], axis=1)
+
+
+def _flags(rows: pd.DataFrame, column: str) -> Any:
+    if column not in rows or rows[column].isna().all():
+        return None
+    return rows[column].fillna(False).to_numpy(bool)
+
+
+def check_name(name: str) -> None:
+    """Refuse a set's name that cannot be part of a tag, a metric and a folder.
+
+    Raises:
+        StageError: it cannot.
+    """
+    if not NAME.fullmatch(name):
+        raise StageError(
+            "Expected name as 1 to 40 letters, digits, - and _, for example iq_oth_nccd. "
+            f"Received: {name!r}"
+        )
+
+
+def parse_prevalences(text: str) -> list[float]:
+    """Read shares such as `0.01;0.05;0.3`.
+
+    Raises:
+        StageError: one is no number above 0 and below 1.
+    """
+    shares = []
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        try:
+            share = float(part)
+        except ValueError:
+            share = 0.0
+        if not 0 < share < 1:
+            raise StageError(
+                "Expected prevalence as shares above 0 and below 1, for example 0.01;0.05;0.3. "
+                f"Received: {part!r}"
+            )
+        shares.append(share)
+    return shares

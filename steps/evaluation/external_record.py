@@ -1,0 +1,101 @@
+"""What is kept of an external evaluation: with the model's version, and on the screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+
+from steps.evaluation.external_model import ExternalModel
+
+MEASURES = {
+    "roc_auc": "ROC AUC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "balanced_accuracy": "balanced accuracy",
+}
+
+
+def record(model: ExternalModel, result: dict[str, Any], output: Path) -> str | None:
+    """Add an external set's scores to the model's version: metrics, artefacts and, last, a tag.
+
+    Args:
+        model: what was scored.
+        result: of `external_evaluation`.
+        output: its folder.
+
+    Returns:
+        A line that says what was recorded; None for a model that is in no registry.
+    """
+    if model.version is None:
+        return None
+    client = mlflow.MlflowClient()
+    place = f"external/{result['name']}"
+    if model.version.run_id:
+        for metric, value in headline_numbers(result).items():
+            client.log_metric(model.version.run_id, f"{place}/{metric}", value)
+        client.log_artifacts(model.version.run_id, str(output), place)
+    client.set_model_version_tag(
+        model.version.name,
+        str(model.version.number),
+        f"external.{result['name']}",
+        json.dumps(tag(result)),
+    )
+    return f"recorded with version {model.version.number} of {model.version.name}"
+
+
+def headline_numbers(result: dict[str, Any]) -> dict[str, float]:
+    """Return the dozen numbers of an external set that are metrics, by name; no unknown ones."""
+    values = {
+        "scans": result["n"],
+        "groups": result["groups"],
+        "out_of_domain": result["out_of_domain"]["all"]["value"],
+        "brier": result["calibration"]["brier"]["value"],
+        "ece": result["calibration"]["ece"],
+    }
+    for measure in MEASURES:
+        values[measure] = result[measure]["value"]
+        for end, bound in zip(("lower", "upper"), result[measure]["ci95"] or (), strict=False):
+            values[f"{measure}_{end}"] = bound
+    if result["undecided"]:
+        values["undecided"] = result["undecided"]["all"]["value"]
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def tag(result: dict[str, Any]) -> dict[str, Any]:
+    """Return what a version's tag says about an external set: enough for a gate and a page."""
+    tagged: dict[str, Any] = {"scans": result["n"], "groups": result["groups"]}
+    for measure in MEASURES:
+        tagged[measure] = result[measure]["value"]
+        tagged[f"{measure}_ci95"] = result[measure]["ci95"]
+    tagged["out_of_domain"] = result["out_of_domain"]["all"]["value"]
+    tagged["undecided"] = result["undecided"]["all"]["value"] if result["undecided"] else None
+    return tagged
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """Return the scores that a person reads first."""
+    text = [
+        f"external set      {result['name']}: {result['n']} scans in {result['groups']} groups, "
+        f"{result['diseased']} diseased"
+    ]
+    left = sum(result["left_out"].values())
+    if left or result["rejected"] or result["failed"]:
+        text.append(
+            f"left out          {left} that the model's data set has, {result['rejected']} "
+            f"rejected, {result['failed']} could not be scored"
+        )
+    for measure, title in MEASURES.items():
+        value, interval = result[measure]["value"], result[measure]["ci95"]
+        if value is not None:
+            between = (
+                f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+            )
+            text.append(f"{title:<17} {value:.3f}{between}")
+    text.append(f"out of domain     {result['out_of_domain']['all']['value']:.3f}")
+    if result["undecided"]:
+        text.append(f"undecided         {result['undecided']['all']['value']:.3f}")
+    text.append("Research software, not a medical device.")
+    return text

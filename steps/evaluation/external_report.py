@@ -1,0 +1,25 @@
+"""An external evaluation as one self-contained HTML page, internal scores beside the external."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from steps.evaluation.report import page
+
+TEMPLATE = Path(__file__).with_name("external.html.j2")
+
+
+def write_external_report(
+    folder: Path, external: Mapping[str, Any], internal: Mapping[str, Any] | None
+) -> None:
+    """Write report.html.
+
+    Args:
+        folder: to write into.
+        external: of steps.evaluation.external.
+        internal: scores.json of the model's own evaluation; None where it is not known.
+    """
+    text = page(TEMPLATE, external=external, internal=internal)
+    (folder / "report.html").write_text(text, encoding="utf-8")
