@@ -1,31 +1,112 @@
-"""Fixtures that more than one folder of tests uses."""
+"""How the tests are spread over processes, and fixtures that more than one folder uses.
+
+Nothing heavy is imported here: a folder's tests load only what they test.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.model.tiny import Tiny, run_tiny_pipeline
-from tests.s3_server import S3Server, running_s3_server
-from tests.stand_in_model import save_stand_in_model
+from tests.session import Shared, new_shared
+
+if TYPE_CHECKING:
+    from tests.model.tiny import Tiny
+    from tests.s3_server import S3Server
+
+WORKERS = 2
+SHARED = pytest.StashKey[Shared]()
+TESTS = Path(__file__).parent
+# Folders whose tests share servers for the session: one worker runs them all.
+ONE_WORKER = ("serve",)
+# Begun first, because they take longest; the others follow as they are collected.
+LONGEST = ("test_pipeline.py", "batch/test_spark.py", "batch/test_kill.py", "serve")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run folders of tests in two workers; single files and `--pdb` in this process.
+
+    `-n` decides where it is given; without pytest-xdist (`-p no:xdist`) there is one process.
+    """
+    if hasattr(config, "workerinput"):
+        return  # this is a worker, which must start none
+    option = config.option
+    single = all(Path(argument.partition("::")[0]).is_file() for argument in config.args)
+    if getattr(option, "numprocesses", 0) is None and not single and not option.usepdb:
+        option.numprocesses = WORKERS
+        option.dist = "loadgroup"
+        option.loadscopereorder = False  # keep the order of pytest_collection_modifyitems
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file, or of a folder with servers of its own, in one worker."""
+
+    def rank(item: pytest.Item) -> int:
+        place = item.path.relative_to(TESTS).as_posix()
+        return next((n for n, name in enumerate(LONGEST) if place.startswith(name)), len(LONGEST))
+
+    items.sort(key=rank)  # stable
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            place = item.path.relative_to(TESTS)
+            group = place.parts[0] if place.parts[0] in ONE_WORKER else place.as_posix()
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Tell a worker where the session's shared folder is."""
+    node.workerinput["shared"] = str(_shared(node.config).folder)  # type: ignore[attr-defined]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what the workers left running; they have ended."""
+    if SHARED in config.stash and not hasattr(config, "workerinput"):
+        config.stash[SHARED].close()
+
+
+def _shared(config: pytest.Config) -> Shared:
+    """Return what the processes of this session share; made at first use."""
+    if SHARED not in config.stash:
+        given = getattr(config, "workerinput", {}).get("shared")
+        config.stash[SHARED] = Shared(Path(given)) if given else new_shared()
+    return config.stash[SHARED]
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def shared(request: pytest.FixtureRequest) -> Shared:
+    """Folders and servers that all workers of the session share."""
+    return _shared(request.config)
+
+
+@pytest.fixture(scope="session")
+def s3_server(shared: Shared) -> S3Server:
     """A real S3 server for the whole session; each test makes its own bucket."""
-    with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
+    from tests.s3_server import S3Server, start_s3_server
+
+    def start(folder: Path) -> None:
+        process, server = start_s3_server(folder)
+        shared.keep_running(process)
+        (folder / "endpoint").write_text(server.endpoint_url)
+
+    return S3Server((shared.once("s3", start) / "endpoint").read_text())
 
 
 @pytest.fixture(scope="session")
-def stand_in_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stand_in_model(shared: Shared) -> Path:
     """An MLflow model folder whose rows look like the real pyfunc's and cost nothing."""
-    return save_stand_in_model(tmp_path_factory.mktemp("stand_in"))
+    from tests.stand_in_model import save_stand_in_model
+
+    return shared.once("stand_in", save_stand_in_model) / "model"
 
 
 @pytest.fixture(scope="session")
-def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def tiny_pipeline(shared: Shared) -> Tiny:
     """Phantoms through the first three stages, 32 x 32 px, random weights; not to be changed."""
-    return run_tiny_pipeline(tmp_path_factory.mktemp("tiny"))
+    from tests.model.tiny import run_tiny_pipeline, tiny_in
+
+    return tiny_in(shared.once("tiny", run_tiny_pipeline))

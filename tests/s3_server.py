@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,26 +24,37 @@ from botocore.config import Config
 
 ADMIN = ("AKTEST", "SKTEST")  # may do everything
 READ_ONLY = ("AKRO", "SKRO")  # may read and list
+IDENTITIES = {
+    "identities": [
+        {
+            "name": "admin",
+            "credentials": [{"accessKey": ADMIN[0], "secretKey": ADMIN[1]}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        },
+        {
+            "name": "read-only",
+            "credentials": [{"accessKey": READ_ONLY[0], "secretKey": READ_ONLY[1]}],
+            "actions": ["Read", "List"],
+        },
+    ]
+}
 
 
 def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that is free, as is the port 10,000 above it (gRPC)."""
+    """Return a TCP port on 127.0.0.1 that is free, as is the port 10,000 above it (gRPC).
+
+    Both lie below the ports that Linux gives to outgoing connections (32768 and up), so that no
+    connection of another test takes them before the server listens.
+    """
     while True:
+        port = random.SystemRandom().randrange(12_000, 22_000)
         with socket.socket() as low, socket.socket() as high:
-            low.bind(("127.0.0.1", 0))
-            port: int = low.getsockname()[1]
-            if port > 50000:
-                port -= 20000
-                with socket.socket() as moved:
-                    try:
-                        moved.bind(("127.0.0.1", port))
-                    except OSError:
-                        continue
             try:
-                high.bind(("127.0.0.1", port + 10000))
+                low.bind(("127.0.0.1", port))
+                high.bind(("127.0.0.1", port + 10_000))
             except OSError:
                 continue
-            return port
+        return port
 
 
 @dataclass(frozen=True)
@@ -77,26 +89,24 @@ class S3Server:
 @contextlib.contextmanager
 def running_s3_server(folder: Path, start_timeout_s: float = 60) -> Iterator[S3Server]:
     """Run SeaweedFS with its data under `folder` until the block ends."""
+    process, server = start_s3_server(folder, start_timeout_s)
+    try:
+        yield server
+    finally:
+        _kill(process)
+
+
+def start_s3_server(
+    folder: Path, start_timeout_s: float = 60
+) -> tuple[subprocess.Popen[bytes], S3Server]:
+    """Start SeaweedFS, a group of processes of its own, and return it when it answers.
+
+    Raises:
+        RuntimeError: it does not answer in time; it is stopped, the message ends with its log.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "s3.json"
-    config.write_text(
-        json.dumps(
-            {
-                "identities": [
-                    {
-                        "name": "admin",
-                        "credentials": [{"accessKey": ADMIN[0], "secretKey": ADMIN[1]}],
-                        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-                    },
-                    {
-                        "name": "read-only",
-                        "credentials": [{"accessKey": READ_ONLY[0], "secretKey": READ_ONLY[1]}],
-                        "actions": ["Read", "List"],
-                    },
-                ]
-            }
-        )
-    )
+    config.write_text(json.dumps(IDENTITIES))
     data = folder / "data"
     data.mkdir(exist_ok=True)
     weed = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
@@ -114,11 +124,16 @@ def running_s3_server(folder: Path, start_timeout_s: float = 60) -> Iterator[S3S
     endpoint = f"http://127.0.0.1:{ports['s3']}"
     try:
         _wait_until_answering(endpoint, process, start_timeout_s, folder / "server.log")
-        yield S3Server(endpoint)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    except BaseException:
+        _kill(process)
+        raise
+    return process, S3Server(endpoint)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _wait_until_answering(

@@ -46,6 +46,11 @@ class Tiny:
         return self.trained / "model"
 
 
+def tiny_in(folder: Path) -> Tiny:
+    """Return the folders of a pipeline below `folder`."""
+    return Tiny(folder / "data", folder / "prepared", folder / "trained")
+
+
 def ingest_scans(source: str, output: Path, images: int = 40, seed: int = 0) -> Path:
     """Ingest scans as the first stage does; returns the folder."""
     ingest(
@@ -72,7 +77,7 @@ def run_tiny_pipeline(
     folder: Path, precision: str = "int8", seed: int = 0, source: str = "phantom"
 ) -> Tiny:
     """Run the first three stages with small settings."""
-    tiny = Tiny(folder / "data", folder / "prepared", folder / "trained")
+    tiny = tiny_in(folder)
     ingest_scans(source, tiny.data, seed=seed)
     prepare_base_model(
         tiny.data,
