@@ -21,6 +21,7 @@ from scans.grouping import group_names
 from scans.inspection import Inspected, inspect_files
 from scans.limits import Limits
 from scans.listing import Listing, Rejected, list_files
+from scans.local_names import with_note
 from scans.manifest import ManifestRow
 from scans.patients import PatientHasher, patient_hasher
 from scans.prepared import Dataset
@@ -319,7 +320,7 @@ def _rows(
         scan, file = same[0], same[0].file
         path = PurePosixPath("scans", scan.label, file.path.name)
         if str(path).casefold() in taken:
-            path = path.with_name(f"{path.stem}-{file.sha256[:12]}{path.suffix}")
+            path = with_note(path, f"-{file.sha256[:12]}")
         taken.add(str(path).casefold())
         origins[str(path)] = same
         place = (str(path), scan.label, file.sha256, len(same), group, split_of[group])

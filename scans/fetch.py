@@ -38,7 +38,13 @@ class Fetched:
 
 
 def fetch_sources(
-    source: str, work: Path, *, sha256: str = "", limits: Limits, **phantoms: int
+    source: str,
+    work: Path,
+    *,
+    sha256: str = "",
+    limits: Limits,
+    unsigned: bool = False,
+    **phantoms: int,
 ) -> list[Fetched]:
     """Download, unpack or draw the files of one source or of several.
 
@@ -47,6 +53,7 @@ def fetch_sources(
         work: a new or empty folder for what is downloaded and unpacked.
         sha256: of the source's zip; of several zips, `name=sha256;name=sha256`.
         limits: how much each source may hold.
+        unsigned: send S3 no credentials, as public buckets want it.
         phantoms: see `fetch_scans`.
 
     Raises:
@@ -58,7 +65,7 @@ def fetch_sources(
     for number, named in enumerate(sources):
         own = fetch_scans(
             named.where, work / str(number), sha256=digests.get(named.name, ""), limits=limits,
-            **phantoms,
+            unsigned=unsigned, **phantoms,
         )  # fmt: skip
         fetched.append(replace(own, name=named.name))
     return fetched
@@ -86,6 +93,7 @@ def fetch_scans(
     *,
     sha256: str = "",
     limits: Limits,
+    unsigned: bool = False,
     phantom_images: int = DEFAULT_IMAGES,
     seed: int = 0,
 ) -> Fetched:
@@ -96,6 +104,7 @@ def fetch_scans(
         work: a new or empty folder for what is downloaded and unpacked.
         sha256: of the source's zip, hexadecimal; "" does not check.
         limits: how much the source may hold.
+        unsigned: send S3 no credentials, as public buckets want it.
         phantom_images, seed: how many phantoms to draw, and which.
 
     Raises:
@@ -123,10 +132,10 @@ def fetch_scans(
     elif kind == "url":
         download_url(source, archive, limits)
     elif source.endswith("/"):
-        download_s3(source, unpacked, limits)
+        download_s3(source, unpacked, limits, unsigned=unsigned)
         return Fetched(unpacked, kind)
     else:
-        download_s3(source, archive, limits)
+        download_s3(source, archive, limits, unsigned=unsigned)
     _check_sha256(archive, sha256, redacted(source))
     extract_zip(archive, unpacked, limits, redacted(source))
     if kind != "zip":

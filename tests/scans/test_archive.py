@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import random
+import re
+import shutil
 import stat
 import struct
+import time
 import zipfile
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import pytest
 from scans.archive import extract_zip
 from scans.errors import SourceError
 from scans.limits import Limits
+from tests.scans.conftest import picture
 
 
 def make_zip(path: Path, files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -142,3 +147,69 @@ def test_a_name_given_twice_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_also_a_folder_is_refused(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "z.zip", {"a": b"1", "a/1.png": b"2"})
     assert "both as a file and as a folder" in refused(archive, tmp_path / "out")
+
+
+def test_a_hundred_thousand_names_take_seconds(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_STORED) as archive:
+        for number in range(100_000):
+            archive.writestr(zipfile.ZipInfo(f"a/{number}.png"), b"")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr(zipfile.ZipInfo("a/99999.png"), b"")
+    started = time.process_time()
+    assert "'a/99999.png' twice" in refused(
+        tmp_path / "z.zip", tmp_path / "out", Limits(max_files=200_000)
+    )
+    assert time.process_time() - started < 20  # 25 minutes where each name is counted anew
+
+
+def test_names_that_no_file_system_takes_get_names_of_our_own(tmp_path: Path) -> None:
+    files = {
+        f"ill/{'n' * 300}.png": b"1", f"ill/{'n' * 301}.png": b"2", f"{'d' * 300}/x.png": b"3",
+        "ill/" + "b/" * 2000 + "x.png": b"4", "C: ct/5.png": b"5", "ill/a:b.png": b"6",
+        "ill//7.png": b"7", "./ill/8.png": b"8", "ill/9.png": b"9",
+    }  # fmt: skip
+    archive = make_zip(tmp_path / "z.zip", files)
+    extract_zip(archive, tmp_path / "out", Limits(), "z")
+    found = {p.relative_to(tmp_path / "out"): p.read_bytes() for p in tmp_path.rglob("*/*")
+             if p.is_file()}  # fmt: skip
+    assert sorted(found.values()) == sorted(files.values())
+    assert found[Path("ill/9.png")] == b"9"
+    assert found[Path("C: ct/5.png")] == b"5"
+    assert sum(path.parts[0] == "ill" for path in found) == 7
+
+
+def test_an_entry_that_cannot_be_unpacked_is_one_sentence(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "z.zip", {f"a/{i}.png": bytes(range(200)) for i in range(3)})
+    whole = archive.read_bytes()
+    central = whole.index(b"PK\x01\x02")
+    for offset, value, said in (
+        (central + 42, 0xFFFFFFF0, "damaged"),  # where the entry begins
+        (central + 6, 0xFFFF, "in a way that cannot be read here|no whole zip"),  # version needed
+        (central + 10, 97, "in a way that cannot be read here"),  # method
+    ):
+        data = bytearray(whole)
+        struct.pack_into("<I" if value > 0xFFFF else "<H", data, offset, value)
+        archive.write_bytes(data)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        assert re.search(said, refused(archive, tmp_path / "out"))
+
+
+def test_flipped_bytes_never_give_another_error(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "z.zip", {f"a/{i}.png": picture(i)[:300] for i in range(4)})
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_BZIP2) as opened:
+        opened.writestr("a/bz2.png", b"x" * 300)
+        opened.writestr("a/lzma.png", b"y" * 300, zipfile.ZIP_LZMA)
+        opened.writestr("a/stored.png", b"z" * 300, zipfile.ZIP_STORED)
+    whole = archive.read_bytes()
+    rng = random.Random(0)
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.choice((0, 255, rng.randrange(256)))
+        archive.write_bytes(data[: rng.choice((len(data), rng.randrange(len(data))))])
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        try:
+            extract_zip(archive, tmp_path / "out", Limits(), "given.zip")
+        except SourceError as e:
+            assert "\n" not in str(e)
+            assert len(str(e)) < 600
