@@ -1,13 +1,20 @@
-"""Map grey levels of any depth to uint8 0-255."""
+"""Map grey levels and colours of any depth to uint8 0-255."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 LUNG_CENTRE_HU = -600.0  # the lung preset of radiology workstations: Radiopaedia, "Windowing (CT)"
 LUNG_WIDTH_HU = 1500.0
 WHOLE_DEPTHS = (2.0**8 - 1, 2.0**12 - 1, 2.0**16 - 1)
+SMALLEST_RANGE, LARGEST = 1e-300, 1e300  # so that neither a difference nor a factor overflows
+BLOCK = 2**20  # levels that are converted at a time, so that a large picture is held once
+AIR_HU = (-1500, -500)  # where a slice's darkest pixels lie, padding aside: air is at -1000
+MAX_PADDING_VALUES = 2
 
 
 def to_8_bit(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -19,27 +26,66 @@ def to_8_bit(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
     Anything else has no agreed range, so its own smallest value is black and its largest white.
     NaN and infinities count as the smallest finite value.
     """
+    if levels.dtype == np.uint8:
+        return levels.astype(np.uint8)
     if levels.dtype == np.uint16:
-        depth = next(depth for depth in WHOLE_DEPTHS if int(levels.max()) <= depth)
-        table = stretch_linearly(np.arange(2**16), 0.0, depth)
-        return np.asarray(table[levels])
-    values = np.asarray(levels, dtype=np.float32)
-    finite = np.isfinite(values)
-    if not finite.all():
-        lowest = values.min(where=finite, initial=np.inf)
-        values = np.where(finite, values, lowest if np.isfinite(lowest) else 0.0)
-    low, high = float(values.min()), float(values.max())
+        return np.asarray(_table_of_depth(int(levels.max()))[levels])
+    low, high = _finite_range(levels)
     if low >= 0:
         whole = np.issubdtype(levels.dtype, np.integer)
         depths = WHOLE_DEPTHS if whole else (1.0, *WHOLE_DEPTHS)
-        low, high = 0.0, next((depth for depth in depths if high <= depth), high)
-    return stretch_linearly(values, low, high)
+        black, high = 0.0, next((depth for depth in depths if high <= depth), high)
+    else:
+        black = low
+    grey = np.empty(levels.shape, np.uint8)
+    for source, target in zip(_blocks(levels), _blocks(grey), strict=True):
+        values = source.astype(np.float64)
+        values[~np.isfinite(values)] = low
+        np.clip(values, -LARGEST, LARGEST, out=values)
+        target[...] = stretch_linearly(values, black, high)
+    return grey
+
+
+def colours_to_grey(channels: Sequence[NDArray[np.generic]]) -> NDArray[np.uint8]:
+    """Weigh red, green and blue as ITU-R BT.601 does, at the depth that holds them all.
+
+    Args:
+        channels: three of (height, width), uint8 or uint16.
+    """
+    if channels[0].dtype == np.uint16:
+        table = _table_of_depth(max(int(channel.max()) for channel in channels))
+        channels = [table[channel] for channel in channels]
+    bands = [Image.fromarray(np.ascontiguousarray(channel)) for channel in channels]
+    return np.asarray(Image.merge("RGB", bands).convert("L"))
+
+
+def over_black(grey: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay a picture on black as its alpha says."""
+    product = grey.astype(np.uint16) * alpha
+    return ((product + 127) // 255).astype(np.uint8)
+
+
+def looks_like_hounsfield(levels: NDArray[np.generic]) -> bool:
+    """Tell whether int16 levels are Hounsfield units of a CT slice.
+
+    They are when their smallest value is that of air, once at most two values below it (what
+    stands outside the field of view: -2000, -3024, -8192, …) are left out.
+    """
+    present = np.flatnonzero(
+        np.bincount(np.ascontiguousarray(levels).ravel().view(np.uint16), minlength=2**16)
+    )
+    values = np.sort(present.astype(np.uint16).view(np.int16).astype(int))
+    lowest, highest = AIR_HU
+    padding = int((values < lowest).sum())
+    if padding > MAX_PADDING_VALUES or padding == len(values):
+        return False
+    return bool(values[padding] <= highest)
 
 
 def stretch_linearly(values: NDArray[np.generic], black: float, white: float) -> NDArray[np.uint8]:
     """Map `black` and below to 0, `white` and above to 255, and round what lies between."""
     scaled: NDArray[np.floating] = np.subtract(values, black)
-    scaled *= 255.0 / (white - black) if white > black else 0.0
+    scaled *= 255.0 / (white - black) if white - black > SMALLEST_RANGE else 0.0
     np.clip(scaled, 0, 255, out=scaled)  # in place: a large picture is held few times
     np.rint(scaled, out=scaled)
     return scaled.astype(np.uint8)
@@ -60,3 +106,26 @@ def window(
         return np.where(values > centre - 0.5, 255, 0).astype(np.uint8)
     half = (width - 1) / 2
     return stretch_linearly(values, centre - 0.5 - half, centre - 0.5 + half)
+
+
+def _table_of_depth(largest: int) -> NDArray[np.uint8]:
+    depth = next(depth for depth in WHOLE_DEPTHS if largest <= depth)
+    return stretch_linearly(np.arange(2**16), 0.0, depth)
+
+
+def _blocks(levels: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
+    """Yield runs of rows of some BLOCK levels."""
+    rows = max(BLOCK // max(levels[0].size, 1), 1)
+    for start in range(0, len(levels), rows):
+        yield levels[start : start + rows]
+
+
+def _finite_range(levels: NDArray[np.generic]) -> tuple[float, float]:
+    """Return the smallest and largest finite value; (0, 0) where there is none."""
+    low, high = np.inf, -np.inf
+    for block in _blocks(levels):
+        finite = block[np.isfinite(block)] if levels.dtype.kind == "f" else block
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    low, high = max(low, -LARGEST), min(high, LARGEST)
+    return (low, high) if low <= high else (0.0, 0.0)

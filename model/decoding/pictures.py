@@ -4,90 +4,68 @@ Decisions that change pixels:
 
 - Colour is dropped: CT has none, and coloured marks tell the source of a picture.
 - Transparent pixels are laid on black, which is what air looks like in a CT.
-- Deeper grey levels than 8 bits are scaled by a range that does not hang on one bright pixel, see
-  `grey_levels.to_8_bit`; of 16-bit colours the high byte counts, as Pillow reads them.
+- Deeper levels than 8 bits, grey or coloured, are scaled by a range that does not hang on one
+  bright pixel, see `grey_levels.to_8_bit`.
 - The picture is turned upright as its EXIF orientation says. Colour profiles are not applied.
+
+What decoding will cost is known from the header, checked and reserved before a decoder runs.
 """
 
 from __future__ import annotations
 
-import io
+import struct
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageChops
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from .decoded import Decoded
 from .errors import ScanError, check_size
 from .grey_levels import to_8_bit
+from .jpeg import check_scans, read_jpeg
+from .limits import BUDGET, TimedStream
+from .orientation import ORIENTATION, upright
+from .png import decode_deep, read_png
 from .quiet import quiet_decoders
+from .tiff import decode_tiff
 
-EXIF_ORIENTATION = 0x0112
-EXIF_TRANSPOSE = {  # Exif 2.32, table 6: where the first row and column of a picture belong
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-Opener = Callable[[io.BytesIO], ImageFile]
-PICTURES: tuple[tuple[bytes, str, Opener], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "PNG", PngImageFile),
-    (b"\xff\xd8\xff", "JPEG", JpegImageFile),
-    (b"II*\0", "TIFF", TiffImageFile),
-    (b"MM\0*", "TIFF", TiffImageFile),
-    (b"II+\0", "TIFF", TiffImageFile),
-    (b"MM\0+", "TIFF", TiffImageFile),
-    (b"RIFF", "WebP", WebPImageFile),
-    (b"BM", "BMP", BmpImageFile),
-)
+Decoder = Callable[[bytes], Decoded]
+STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "LA": 4}  # a pixel in Pillow; 4 for others
+WEBP_PIXEL_BYTES = 23  # two canvases, a copy, Pillow's picture, and what `_pixel_bytes` counts
+STREAM_BLOCK_BYTES = 2**14  # what Pillow reads at a time: the clock is looked at between blocks
+MAX_RUN_CODES = 2  # bytes of run-length code for a pixel of a BMP, escapes aside
 
 
-def picture_kind(data: bytes) -> tuple[str, Opener] | None:
-    """Return the format's name and what opens it, or None for what is no such picture."""
-    for signature, name, opener in PICTURES:
+def picture_kind(data: bytes) -> tuple[str, Decoder] | None:
+    """Return the format's name and what decodes it, or None for what is no such picture."""
+    for signature, name, decoder in PICTURES:
         if data.startswith(signature) and (name != "WebP" or data[8:12] == b"WEBP"):
-            return name, opener
+            return name, decoder
     return None
 
 
-def decode_picture(data: bytes, name: str, opener: Opener) -> Decoded:
+def decode_picture(data: bytes, name: str, decoder: Decoder) -> Decoded:
     """Decode one picture of a known format, checking its size before any pixel is allocated.
 
     Args:
         data: the file's bytes.
-        name, opener: see `picture_kind`.
+        name, decoder: see `picture_kind`.
 
     Raises:
         ScanError: when the bytes are not one whole picture of a sensible size.
     """
     try:
         with quiet_decoders():
-            if name == "WebP":
-                check_size(*_webp_size(data))  # its opener already allocates two canvases
-            picture = opener(io.BytesIO(data))
-            check_size(*picture.size)
-            if getattr(picture, "is_animated", False):
-                raise ScanError(
-                    f"Expected one slice, received a {name} file of several; send one at a time."
-                )
-            (width, height), mode = picture.size, picture.mode
-            picture.load()
-            turn = EXIF_TRANSPOSE.get(picture.getexif().get(EXIF_ORIENTATION, 1))
-            grey = _grey(picture)
-            upright = np.asarray(grey if turn is None else grey.transpose(turn))
-            return Decoded(upright, width, height, mode, name.upper())
-    except ScanError:
+            return decoder(data)
+    except (ScanError, ImportError):  # a decoder that is not installed is no fault of the file
         raise
-    # Pillow raises nearly every exception type on damaged bytes, struct.error, SyntaxError and
+    # Decoders raise nearly every exception type on damaged bytes, struct.error, SyntaxError and
     # MemoryError among them, with texts that may quote the file: so without a cause or context.
     except Exception:  # noqa: S110
         pass
@@ -95,6 +73,101 @@ def decode_picture(data: bytes, name: str, opener: Opener) -> Decoded:
         f"Expected a whole {name} picture, received {len(data)} bytes of one that is damaged, "
         "cut short or of a rare kind; send it again or export it as PNG."
     )
+
+
+def _decode_png(data: bytes) -> Decoded:
+    png = read_png(data)
+    check_size(png.width, png.height)
+    if not png.is_deep:
+        return _decode(png.data, "PNG", PngImageFile)
+    picture = PngImageFile(TimedStream(png.data))
+    _check_single(picture, "PNG")
+    pixels = png.width * png.height
+    with BUDGET.reserve(pixels * (2 * png.samples + 6)):
+        grey = upright(decode_deep(png), _orientation(picture))
+    return Decoded(grey, png.width, png.height, picture.mode, "PNG")
+
+
+def _decode_jpeg(data: bytes) -> Decoded:
+    jpeg = read_jpeg(data)
+    if jpeg is not None:
+        check_size(jpeg.columns, jpeg.rows)
+        check_scans(jpeg)
+    return _decode(data, "JPEG", JpegImageFile, 0 if jpeg is None else jpeg.coefficient_bytes)
+
+
+def _decode_bmp(data: bytes) -> Decoded:
+    picture = BmpImageFile(TimedStream(data))
+    check_size(*picture.size)
+    codes, pixels = len(data) - picture.tile[0].offset, picture.width * picture.height
+    run_length = picture.tile[0].codec_name == "bmp_rle"
+    if run_length and codes > MAX_RUN_CODES * pixels + 4 * picture.height + 2**16:
+        raise ScanError(
+            "Expected a BMP whose run-length code fits its pixels, received one of far more code "
+            "than pixels; export it as PNG."
+        )
+    return _decode(data, "BMP", BmpImageFile, 2 * pixels if run_length else 0)
+
+
+def _decode_webp(data: bytes) -> Decoded:
+    width, height = _webp_size(data)
+    check_size(width, height)
+    with BUDGET.reserve(WEBP_PIXEL_BYTES * width * height):  # opening it allocates two canvases
+        picture = WebPImageFile(TimedStream(data))
+        check_size(*picture.size)
+        return _load(picture, "WebP")
+
+
+def _decode(
+    data: bytes, name: str, opener: Callable[[TimedStream], ImageFile], extra_bytes: int = 0
+) -> Decoded:
+    """Decode with Pillow.
+
+    Args:
+        data: the file's bytes.
+        name: of the format.
+        opener: of the format; allocates nothing.
+        extra_bytes: what the decoder needs beside the picture.
+    """
+    picture = opener(TimedStream(data))
+    check_size(*picture.size)
+    pixels = picture.width * picture.height
+    with BUDGET.reserve(pixels * _pixel_bytes(picture) + extra_bytes):
+        return _load(picture, name)
+
+
+def _load(picture: ImageFile, name: str) -> Decoded:
+    _check_single(picture, name)
+    (width, height), mode = picture.size, picture.mode
+    picture.decodermaxblock = STREAM_BLOCK_BYTES
+    picture.load()
+    grey = upright(_grey(picture), _orientation(picture))
+    return Decoded(grey, width, height, mode, name.upper())
+
+
+def _pixel_bytes(picture: ImageFile) -> int:
+    """Return bytes a pixel that Pillow's picture and its way to grey levels take."""
+    stored = STORED_BYTES.get(picture.mode, 4)
+    converted = 4 if picture.mode in ("P", "PA", "CMYK") or "transparency" in picture.info else 0
+    return stored + converted + 5  # grey, alpha, their product, and an array with its copy
+
+
+def _check_single(picture: ImageFile, name: str) -> None:
+    if getattr(picture, "is_animated", False):
+        raise ScanError(
+            f"Expected one slice, received a {name} file of several; send one at a time."
+        )
+
+
+def _orientation(picture: ImageFile) -> int:
+    """Return the EXIF orientation, 1 where EXIF says none or cannot be read."""
+    try:
+        value = picture.getexif().get(ORIENTATION, 1)
+    except ScanError:
+        raise
+    except Exception:  # as in decode_picture; metadata that cannot be read is no damage
+        return 1
+    return value if isinstance(value, int) else 1
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -108,28 +181,39 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     if kind == b"VP8L":
         bits = int.from_bytes(data[21:25], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    width, height = data[26:28], data[28:30]
-    return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
 
 
-def _grey(picture: Image.Image) -> Image.Image:
-    """Convert a decoded picture of any mode to "L"."""
+def _grey(picture: Image.Image) -> NDArray[np.uint8]:
+    """Convert a decoded picture of any mode to grey levels."""
     if picture.mode.startswith(("I", "F")):
         levels = np.asarray(picture)
-        if not np.isfinite(levels).any():
-            raise ScanError(
-                "Expected grey levels, received a picture without one finite number; "
-                "export it again."
-            )
-        return Image.fromarray(to_8_bit(levels))
+        grey = to_8_bit(levels)
+        transparent = picture.info.get("transparency")
+        return grey if transparent is None else np.where(levels == transparent, np.uint8(0), grey)
     if picture.mode in ("P", "PA", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
     elif picture.mode == "La":
         picture = picture.convert("LA")
     elif picture.mode not in ("1", "L", "LA", "RGB", "RGBA"):
         picture = picture.convert("RGB")
-    grey = picture.convert("L")
+    grey_picture = picture.convert("L")
     if picture.mode not in ("LA", "RGBA"):
-        return grey
+        return np.asarray(grey_picture)
     alpha = picture.getchannel("A")
-    return grey if alpha.getextrema() == (255, 255) else ImageChops.multiply(grey, alpha)
+    if alpha.getextrema() == (255, 255):
+        return np.asarray(grey_picture)
+    return np.asarray(ImageChops.multiply(grey_picture, alpha))
+
+
+PICTURES: tuple[tuple[bytes, str, Decoder], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "PNG", _decode_png),
+    (b"\xff\xd8\xff", "JPEG", _decode_jpeg),
+    (b"II*\0", "TIFF", decode_tiff),
+    (b"MM\0*", "TIFF", decode_tiff),
+    (b"II+\0", "TIFF", decode_tiff),
+    (b"MM\0+", "TIFF", decode_tiff),
+    (b"RIFF", "WebP", _decode_webp),
+    (b"BM", "BMP", _decode_bmp),
+)

@@ -17,6 +17,7 @@ LOGGERS = (
     "PIL.Image",
     "PIL.PngImagePlugin",
     "PIL.TiffImagePlugin",
+    "imagecodecs",
     "pydicom",
     "pydicom.pixels.utils",
 )
