@@ -11,9 +11,11 @@ from pathlib import Path
 import click
 
 from serve.http.access import KEYS_VARIABLE, is_loopback, read_keys
+from serve.http.request_limits import RequestLimits
+from serve.log import set_up_logging
 from serve.model_files import ModelNotFoundError
-from serve.process import CannotStartError, serve_alone, serve_with_workers, set_up_logging
-from serve.settings import Limits, ServerSettings
+from serve.process import CannotStartError, serve_alone, serve_with_workers
+from serve.settings import ServerSettings
 
 logger = logging.getLogger("serve")
 MEBIBYTE = 1024 * 1024
@@ -60,9 +62,23 @@ def checked_keys(key_file: Path | None, host: str, no_auth: bool) -> tuple[str, 
 )
 @click.option("--no-auth", is_flag=True, help="Let everybody in on an address others can reach.")
 @click.option("--allow-origin", multiple=True, help="Web site whose scripts may call; repeatable.")
+@click.option(
+    "--allowed-hosts",
+    default="",
+    metavar="NAMES",
+    help="Names of this server that clients may ask for, separated by commas; * is every name. "
+    "Without: localhost, and by its IP address where --host is not loopback.",
+)
 @click.option("--max-body-mb", default=32, show_default=True, type=click.IntRange(1))
 @click.option("--max-rows", default=256, show_default=True, type=click.IntRange(1))
 @click.option("--max-in-flight", default=16, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--max-in-flight-per-client",
+    default=0,
+    show_default="half",
+    type=click.IntRange(0),
+    help="Of those places, most for one client: one API key from one address.",
+)
 @click.option("--request-timeout-s", default=60.0, show_default=True, type=click.FloatRange(0.1))
 def main(
     model_uri: str,
@@ -72,9 +88,11 @@ def main(
     api_key_file: Path | None,
     no_auth: bool,
     allow_origin: tuple[str, ...],
+    allowed_hosts: str,
     max_body_mb: int,
     max_rows: int,
     max_in_flight: int,
+    max_in_flight_per_client: int,
     request_timeout_s: float,
 ) -> None:
     """Serve a model over HTTP: MLflow's scoring API, /predict for files, and a page to try it."""
@@ -82,13 +100,15 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     set_up_logging()
     keys = checked_keys(api_key_file, host, no_auth)
-    limits = Limits(
+    limits = RequestLimits(
         max_body_bytes=max_body_mb * MEBIBYTE,
         max_rows=max_rows,
         max_in_flight=max_in_flight,
+        max_in_flight_per_client=max_in_flight_per_client,
         request_timeout_s=request_timeout_s,
     )
-    settings = ServerSettings(limits, keys, allow_origin)
+    names = tuple(name.strip() for name in allowed_hosts.split(",") if name.strip())
+    settings = ServerSettings(limits, keys, allow_origin, host, names)
     try:
         if workers == 1:
             serve_alone(model_uri, host, port, settings)

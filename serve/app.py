@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import math
-import os
+import logging
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
+from mlflow.version import VERSION as MLFLOW_VERSION
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from serve import openapi
-from serve.http.access import KeyCheck, SameOrigin
+from serve.http.access import HostCheck, KeyCheck, SameOrigin
 from serve.http.errors import RefusalError, refusal_response, wants_html
+from serve.http.framing import Framing
 from serve.http.headers import SecurityHeaders
 from serve.http.limits import LimitedRequests
 from serve.http.observe import Metrics, Observed
 from serve.http.request_facts import current
-from serve.invocations import ClearErrors
+from serve.invocations import invocations_answer
 from serve.model_files import ModelFiles, about
 from serve.page import results_page
-from serve.predict import predict_files, query_params, uploaded_files
-from serve.scoring import Scorer
-from serve.settings import Limits, ServerSettings
+from serve.predict import predict_rows
+from serve.scoring import ServedModel
+from serve.settings import ServerSettings
 
+logger = logging.getLogger("serve")
 STATIC = Path(__file__).parent / "static"
-MLFLOW_PATHS = {"/ping", "/health", "/version", "/invocations"}
-MLFLOW_TIMEOUT_VARIABLE = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
-
-
-class Either:
-    """ASGI application that gives MLflow's paths to MLflow's application and keeps the rest."""
-
-    def __init__(self, scoring: ASGIApp, own: ASGIApp) -> None:
-        self.scoring = scoring
-        self.own = own
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request to the application it belongs to."""
-        mlflows = scope["type"] == "http" and scope["path"] in MLFLOW_PATHS
-        await (self.scoring if mlflows else self.own)(scope, receive, send)
 
 
 def build_app(model: Any, files: ModelFiles, settings: ServerSettings) -> ASGIApp:
@@ -55,19 +43,33 @@ def build_app(model: Any, files: ModelFiles, settings: ServerSettings) -> ASGIAp
         files: where it came from.
         settings: what the operator chose.
     """
-    scorer = Scorer(model, settings.limits.max_rows)
+    limits = settings.limits
     described = about(files, model.metadata) | {
-        "max_body_bytes": settings.limits.max_body_bytes,
-        "max_rows": settings.limits.max_rows,
+        "max_body_bytes": limits.max_body_bytes,
+        "max_rows": limits.max_rows,
     }
+    log_model(described)
     metrics = Metrics()
     metrics.describe_model(described)
-    scoring = mlflow_app(scorer, settings.limits)
-    own = own_app(scorer, described, metrics, settings)
-    document = openapi.describe(own, scoring, keys_needed=bool(settings.keys))
-    own.openapi = lambda: document  # type: ignore[method-assign]
+    routes = application(ServedModel(model, limits), described, metrics, bool(settings.keys))
+    return Observed(SecurityHeaders(guarded(routes, settings)), metrics)
 
-    app: ASGIApp = LimitedRequests(Either(ClearErrors(scoring), own), settings.limits)
+
+def log_model(described: dict[str, Any]) -> None:
+    """Write which model is served."""
+    parts = [f"{key}={described[key]}" for key in ("name", "version", "stage") if described[key]]
+    parts.append(f"model_digest={described['model_digest'] or 'unknown'}")
+    logger.info("Serving %s", " ".join(parts))
+
+
+def guarded(app: ASGIApp, settings: ServerSettings) -> ASGIApp:
+    """Return an application behind everything that may refuse a request; the last is asked first.
+
+    Args:
+        app: what answers.
+        settings: what the operator chose.
+    """
+    app = LimitedRequests(app, settings.limits, len(settings.keys))
     app = KeyCheck(app, list(settings.keys))
     app = SameOrigin(app, settings.allowed_origins)
     if settings.allowed_origins:
@@ -77,23 +79,21 @@ def build_app(model: Any, files: ModelFiles, settings: ServerSettings) -> ASGIAp
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
         )
-    return Observed(SecurityHeaders(app), metrics)
+    app = HostCheck(app, settings.host, settings.allowed_hosts, keyed=bool(settings.keys))
+    return Framing(app, settings.limits.max_body_bytes)
 
 
-def mlflow_app(scorer: Scorer, limits: Limits) -> FastAPI:
-    """Return MLflow's own scoring application around the scorer."""
-    from mlflow.pyfunc import scoring_server
-
-    # MLflow's time-out answers without a sentence; the server's own must come first.
-    os.environ[MLFLOW_TIMEOUT_VARIABLE] = str(math.ceil(limits.request_timeout_s) + 5)
-    app: FastAPI = scoring_server.init(scorer)
-    return app
-
-
-def own_app(
-    scorer: Scorer, described: dict[str, Any], metrics: Metrics, settings: ServerSettings
+def application(
+    model: ServedModel, described: dict[str, Any], metrics: Metrics, keys_needed: bool
 ) -> FastAPI:
-    """Return the application with the page, /predict, /model, /metrics and /docs."""
+    """Return the application with every route.
+
+    Args:
+        model: what scores.
+        described: the answer of GET /model.
+        metrics: what GET /metrics shows.
+        keys_needed: whether requests need an API key, which the API's description says.
+    """
     app = FastAPI(
         title="chest-ct",
         description=f"Chest CT scans in, class probabilities out. {described['notice']}",
@@ -102,31 +102,61 @@ def own_app(
         redoc_url=None,
     )
     add_page(app)
+    add_health(app)
+    add_scoring(app, model, described)
     add_error_answers(app)
 
     @app.get("/model", summary="Tell which model answers, and its scores on the test split")
-    async def model() -> Response:
+    async def model_description() -> Response:
         return JSONResponse(described)
 
     @app.get("/metrics", summary="Counts and times for Prometheus")
     def prometheus() -> Response:
         return metrics.answer()
 
-    described_request = openapi.predict_request(scorer.declared_params())
+    openapi.complete(app, keys_needed)
+    return app
 
-    @app.post("/predict", summary="Score one or more files", openapi_extra=described_request)
+
+def add_scoring(app: FastAPI, model: ServedModel, described: dict[str, Any]) -> None:
+    """Add /predict and /invocations."""
+
+    @app.post(
+        "/predict",
+        summary="Score one or more files",
+        openapi_extra=openapi.predict_request(model.params),
+    )
     async def predict(request: Request) -> Response:
-        limits = settings.limits
-        params = query_params(request.query_params, scorer)
-        uploads = await uploaded_files(request, limits.max_body_bytes, limits.max_rows)
-        rows = await predict_files(uploads, params, scorer)
+        rows = await predict_rows(request, model)
         if wants_html(request.scope):
             return HTMLResponse(results_page(rows, described))
         answer = {"predictions": rows, "notice": described["notice"]}
         answer["model"] = {key: described[key] for key in ("name", "version", "stage")}
         return Response(json.dumps(answer, allow_nan=False), media_type="application/json")
 
-    return app
+    @app.post(
+        "/invocations",
+        summary="Score scans sent as base64 text, in MLflow's formats",
+        openapi_extra=openapi.INVOCATIONS_REQUEST,
+    )
+    async def invocations(request: Request) -> Response:
+        body, kind = await request.body(), request.headers.get("content-type")
+        text = await asyncio.to_thread(invocations_answer, body, kind, model)
+        return Response(text, media_type="application/json")
+
+
+def add_health(app: FastAPI) -> None:
+    """Add MLflow's other routes, with MLflow's answers."""
+
+    async def alive() -> Response:
+        return Response("\n", media_type="application/json")
+
+    app.get("/ping", summary="Tell whether the server answers")(alive)
+    app.get("/health", summary="The same as /ping")(alive)
+
+    @app.get("/version", summary="Tell MLflow's version")
+    async def version() -> Response:
+        return Response(MLFLOW_VERSION, media_type="application/json")
 
 
 def add_page(app: FastAPI) -> None:

@@ -1,123 +1,129 @@
-"""One clear sentence in place of MLflow's error answers from /invocations.
+"""POST /invocations: MLflow's scoring API, with limits and with one clear sentence for each error.
 
-MLflow answers a bad request with a stack trace or with the data it was sent. Good answers pass
-through unchanged, byte for byte; in place of a bad one, the request itself is looked at again and
-the first thing wrong with it is told.
+The answer is made by MLflow's own function, so good requests get byte for byte what
+`mlflow models serve` answers. A request is checked before: MLflow answers a bad one with a stack
+trace or with the data it was sent, and builds a table of any size first.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import threading
+from typing import Any
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import scoring_server
 
-from serve.http.errors import RefusalError, send_refusal
-from serve.http.request_facts import current
+from serve.http.errors import RefusalError
+from serve.json_table import DO_NOT_FIT, IMAGE, bad, named, parsed, table_of
+from serve.params import params_from_json
+from serve.scoring import SERIES, ServedModel
+from serve.table_size import check_csv, check_parquet
 
-CONTENT_TYPES = ("application/json", "text/csv", "application/vnd.apache.parquet")
-JSON_FIELDS = {"dataframe_split", "dataframe_records", "inputs", "instances"}
-EXAMPLE = '{"dataframe_records": [{"image": "<base64 of a scan>"}]}'
-
-
-def named(names: list[str]) -> str:
-    """Return names a client wrote, for a sentence; what is no plain name is only counted."""
-    plain = [name for name in names if re.fullmatch(r"[A-Za-z_][\w .-]{0,39}", name)]
-    parts = [f"'{name}'" for name in plain[:5]]
-    if others := len(names) - len(parts):
-        parts.append(f"{others} other{'s' * (others > 1)}" if parts else f"{others} unnamed")
-    return " and ".join(parts) or "none"
+JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
+CONTENT_TYPES = (JSON, CSV, PARQUET)
+UNPACKED = 2  # times the largest body: most bytes of the values in a Parquet file
+# Parsing takes several times a body's size, and Python parses one at a time anyway.
+PARSING = threading.Lock()
 
 
-def json_fault(body: bytes) -> str:
-    """Return what is wrong with a JSON body, in one sentence."""
-    expected = f"Expected JSON such as {EXAMPLE}"
+class OneRequest:
+    """What MLflow's function sees of the model: it answers, and keeps why it did not."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+        self.metadata = model.metadata
+        self.refusal: RefusalError | None = None
+        self.columns: list[str] | None = None
+
+    def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Return the model's answer; a refusal is kept, since MLflow wraps it."""
+        self.columns = [str(name) for name in data.columns]
+        try:
+            check_no_params(self.columns, self._model)
+            return self._model.predict(data, params)
+        except RefusalError as refusal:
+            self.refusal = refusal
+            raise
+
+
+def invocations_answer(body: bytes, content_type: str | None, model: ServedModel) -> str:
+    """Return MLflow's JSON answer to a request. Runs in a worker thread.
+
+    Args:
+        body: JSON, CSV or Parquet.
+        content_type: the header of that name.
+        model: what scores.
+
+    Raises:
+        RefusalError: whatever is wrong with the request, in one sentence.
+    """
+    kind = known_content_type(content_type)
+    with PARSING:
+        data = checked_data(body, kind, model)
+    request = OneRequest(model)
     try:
-        request = json.loads(body)
-    except UnicodeDecodeError:
-        return f"{expected}; received bytes that are not UTF-8."
-    except json.JSONDecodeError as error:
-        return f"{expected}; not JSON at line {error.lineno}, column {error.colno}."
-    except RecursionError:
-        return f"{expected}; received JSON nested too deeply."
-    if not isinstance(request, dict):
-        return f"{expected}; received a JSON {type(request).__name__}, not an object."
-    fields = [name for name in request if name != "params"]
-    if len(JSON_FIELDS & set(fields)) != 1:
-        choices = ", ".join(sorted(JSON_FIELDS))
-        return f"Expected exactly one of the fields {choices}; received {named(fields)}."
-    columns = current().columns
-    if columns and columns != ["image"]:
-        return f"Expected one column 'image'; received {named(columns)}."
-    if request.get("params") is not None and not isinstance(request["params"], dict):
-        return "Expected 'params' to be a JSON object; leave it out if there are none."
-    return (
-        f"{expected}: one column 'image', each value base64 text of a whole file, and params "
-        "of the types GET /model lists; the values received do not fit."
-    )
+        answer = scoring_server.invocations(data, kind, request, model.input_schema)
+    except (MlflowException, ValueError, TypeError) as error:
+        if request.refusal is not None:
+            raise request.refusal from error
+        raise fault(kind, request.columns) from error
+    if answer.status != 200:
+        raise fault(kind, request.columns)
+    text: str = answer.response
+    return text
 
 
-def fault(body: bytes, content_type: str | None) -> RefusalError:
-    """Return the refusal that tells what is wrong with an /invocations request."""
+def known_content_type(content_type: str | None) -> str:
+    """Return the kind of a body, without parameters.
+
+    Raises:
+        RefusalError: 415 for another kind or another charset than UTF-8.
+    """
     kind, *parameters = [part.strip() for part in (content_type or "").lower().split(";")]
-    choices = ", ".join(CONTENT_TYPES)
     if kind not in CONTENT_TYPES:
+        choices = ", ".join(CONTENT_TYPES)
         received = "none" if not kind else "another"
-        return RefusalError(
-            415, "bad_request", f"Expected one of the content types {choices}; received {received}."
-        )
+        message = f"Expected one of the content types {choices}; received {received}."
+        raise RefusalError(415, "bad_request", message)
     if any(p.replace('"', "") != "charset=utf-8" for p in parameters if p):
         message = f"Expected the content type {kind}, if anything with charset=utf-8."
-        return RefusalError(415, "bad_request", message)
-    if kind == "application/json":
-        return RefusalError(400, "bad_request", json_fault(body))
-    form = "CSV with a header line" if kind == "text/csv" else "a Parquet file"
-    columns = current().columns
-    received = f"received the columns {named(columns)}" if columns else "this could not be read"
-    message = f"Expected {form} and one column 'image' of base64 text; {received}."
-    return RefusalError(400, "bad_request", message)
+        raise RefusalError(415, "bad_request", message)
+    return kind
 
 
-class ClearErrors:
-    """ASGI middleware around MLflow's scoring application."""
+def checked_data(body: bytes, kind: str, model: ServedModel) -> Any:
+    """Return what MLflow's function is to parse, after checking its size and its params."""
+    if kind == JSON:
+        request = parsed(body, model.max_rows)
+        table = table_of(request, model.params)
+        model.check_rows(len(table.rows))
+        if IMAGE not in table.columns:
+            raise bad(f"Expected one column '{IMAGE}'; received {named(table.columns)}.")
+        split = {"columns": table.columns, "data": table.rows}
+        params = params_from_json(request.get("params"), model.params)
+        return {"dataframe_split": split} | ({} if params is None else {"params": params})
+    if kind == CSV:
+        check_csv(body, model.max_rows)
+    else:
+        check_parquet(body, model.max_rows, UNPACKED * model.limits.max_body_bytes)
+    return body
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass good answers of /invocations through; replace the others."""
-        if scope["type"] != "http" or scope["path"] != "/invocations":
-            return await self.app(scope, receive, send)
-        body = b""
-        refused = False
+def check_no_params(columns: list[str], model: ServedModel) -> None:
+    """Raise RefusalError where a parameter came as a column, in which it would be passed over."""
+    if misplaced := [name for name in columns if name in model.params and name != SERIES]:
+        raise bad(
+            f"Expected one column '{IMAGE}'; received {named(misplaced)}, which goes into 'params'."
+        )
 
-        async def receive_and_keep() -> Message:
-            nonlocal body
-            message = await receive()
-            body += message.get("body", b"")
-            return message
 
-        async def send_if_good(message: Message) -> None:
-            nonlocal refused
-            if message["type"] == "http.response.start":
-                refused = message["status"] >= 400
-            if not refused:
-                await send(message)
-
-        raised: Exception | None = None
-        try:
-            await self.app(scope, receive_and_keep, send_if_good)
-        except Exception as error:  # MLflow's application raises on some headers it cannot read
-            refused, raised = True, error
-        if not refused:
-            return None
-        refusal = current().refusal
-        if scope["method"] != "POST":
-            refusal = RefusalError(405, "bad_request", "Expected POST.", {"Allow": "POST"})
-        if refusal is None:
-            refusal = fault(body, Headers(scope=scope).get("content-type"))
-        current().error_kind = refusal.kind
-        if raised is not None and current().failure is None:
-            current().failure = type(raised).__name__
-        return await send_refusal(scope, receive, send, refusal)
+def fault(kind: str, columns: list[str] | None) -> RefusalError:
+    """Return the refusal of a body that passed the checks, and that MLflow could not read."""
+    if kind == JSON:
+        return bad(DO_NOT_FIT)
+    form = "CSV with a header line" if kind == CSV else "a Parquet file"
+    received = (
+        "this could not be read" if columns is None else f"received the columns {named(columns)}"
+    )
+    return bad(f"Expected {form} and one column '{IMAGE}' of base64 text; {received}.")

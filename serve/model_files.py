@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serve.params import declared_params
+
 NOTICE = "Research software, not a medical device."
 COLUMN = "image"
 SCORES_ARTIFACT = "registry/scores.json"  # in the run that a registered version came from
 SCORE_TAG = "score."
+DIGESTS = ("model_digest", "network_sha256")  # of this and of older layouts
 METADATA_SHOWN = ("classes", "image_size_px", "precision", "data_digest", "phantom")
 
 
@@ -153,14 +156,15 @@ def scores_beside(folder: Path) -> dict[str, Any] | None:
     return scores
 
 
-def scores_of_model(scores: dict[str, Any] | None, digest: str | None) -> dict[str, Any] | None:
-    """Return scores if they are those of the model with this digest, as far as they tell.
+def scores_of_model(scores: dict[str, Any] | None, *digests: str | None) -> dict[str, Any] | None:
+    """Return scores if they are those of the model with one of these digests, as far as they tell.
 
     A scores.json may lie beside a model that was trained anew and not evaluated since.
     """
     if scores is None:
         return None
-    return scores if scores.get("network_sha256", digest) == digest else None
+    named = {scores[key] for key in DIGESTS if key in scores}
+    return scores if not named or named & set(digests) else None
 
 
 def scores_in_tags(tags: dict[str, str]) -> dict[str, Any] | None:
@@ -188,16 +192,16 @@ def about(files: ModelFiles, metadata: Any) -> dict[str, Any]:
         metadata: the loaded model's `mlflow.models.Model`.
     """
     own = metadata.metadata or {}
-    schema = metadata.get_params_schema()
+    digests = [own[key] for key in DIGESTS if own.get(key)]
     return {
         "name": files.name,
         "version": files.version,
         "stage": files.stage,
         "aliases": files.aliases,
         **{key: own.get(key) for key in METADATA_SHOWN},
-        "model_digest": own.get("network_sha256"),
+        "model_digest": digests[0] if digests else None,
         "created_at": metadata.utc_time_created,
-        "params": {spec.name: str(spec.dtype.name) for spec in schema.params} if schema else {},
-        "scores": scores_of_model(files.scores, own.get("network_sha256")),
+        "params": declared_params(metadata),
+        "scores": scores_of_model(files.scores, *digests),
         "notice": NOTICE,
     }

@@ -15,10 +15,14 @@ FILES_SCHEMA = {
 }
 JSON_TYPES = {"boolean": "boolean", "double": "number", "float": "number", "long": "integer",
               "integer": "integer"}  # fmt: skip
-SUMMARIES = {
-    "/ping": "Tell whether the server answers",
-    "/health": "The same as /ping",
-    "/version": "Tell MLflow's version",
+INVOCATIONS_REQUEST = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object"}, "example": SCAN_ROWS},
+            "text/csv": {"schema": {"type": "string"}},
+        },
+    }
 }
 DOCS_PAGE = """<!doctype html>
 <html lang="en">
@@ -63,25 +67,14 @@ def predict_request(params: dict[str, str]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}, "parameters": query}
 
 
-def describe(own: FastAPI, scoring: FastAPI, keys_needed: bool) -> dict[str, Any]:
-    """Return one OpenAPI document for the server's own routes and MLflow's.
+def complete(app: FastAPI, keys_needed: bool) -> None:
+    """Complete FastAPI's description of the API, and fix it.
 
     Args:
-        own: the application with /predict, /model and /metrics.
-        scoring: MLflow's scoring application.
+        app: the application, with all its routes.
         keys_needed: whether requests need an API key.
     """
-    document: dict[str, Any] = FastAPI.openapi(own)
-    document["paths"].update(scoring.openapi()["paths"])
-    content = {
-        "application/json": {"schema": {"type": "object"}, "example": SCAN_ROWS},
-        "text/csv": {"schema": {"type": "string"}},
-    }
-    invocations = document["paths"]["/invocations"]["post"]
-    invocations["summary"] = "Score scans sent as base64 text, in MLflow's formats"
-    for path, summary in SUMMARIES.items():
-        document["paths"][path]["get"]["summary"] = summary
-    invocations["requestBody"] = {"required": True, "content": content}
+    document: dict[str, Any] = app.openapi()
     if keys_needed:
         document.setdefault("components", {})["securitySchemes"] = {
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -90,4 +83,4 @@ def describe(own: FastAPI, scoring: FastAPI, keys_needed: bool) -> dict[str, Any
         document["security"] = [{"key": []}, {"bearer": []}]
         for path in ("/ping", "/health"):
             document["paths"][path]["get"]["security"] = []
-    return document
+    app.openapi = lambda: document  # type: ignore[method-assign]

@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import socket
-import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -17,28 +16,22 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from serve.http.http1 import TimedHeadersProtocol
+from serve.log import quiet_libraries, set_up_logging
 from serve.model_files import ModelFiles, fetch, load
 from serve.settings import ServerSettings
 
 logger = logging.getLogger("serve")
 
 
-def set_up_logging() -> None:
-    """Send the log to standard error, one line a record."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    for chatty in ("mlflow", "uvicorn.error", "urllib3"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-
-
 def load_app(files: ModelFiles, settings: ServerSettings) -> ASGIApp:
     """Return the application around the model in `files`; each worker process calls this once."""
     set_up_logging()
+    model = load(files)
+    quiet_libraries()  # MLflow sets up logging of its own while it loads
     # Imported where the model is: pandas and MLflow cost 150 MB, which a parent of workers saves.
     from serve.app import build_app
 
-    return build_app(load(files), files, settings)
+    return build_app(model, files, settings)
 
 
 def configuration(
@@ -84,7 +77,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise CannotStartError(
-            f"The server cannot listen on {host}:{port}: {error.strerror}. "
+            f"The server cannot listen on {url_of(host, port)}: {error.strerror}. "
             "Choose another --host or --port."
         ) from error
     return bound
@@ -105,13 +98,19 @@ def counts_folder() -> str:
         ) from error
 
 
+def url_of(host: str, port: int) -> str:
+    """Return the address to type into a browser; IPv6 addresses stand in brackets (RFC 3986)."""
+    bare = host.strip("[]")
+    return f"http://[{bare}]:{port}" if ":" in bare else f"http://{bare}:{port}"
+
+
 class Server(uvicorn.Server):
     """uvicorn's server, which says when it is ready."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and log it."""
         await super().startup(sockets)
-        logger.info("Ready on http://%s:%d", self.config.host, self.config.port)
+        logger.info("Ready on %s", url_of(self.config.host, self.config.port))
 
 
 def serve_alone(model_uri: str, host: str, port: int, settings: ServerSettings) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import AsyncGenerator
 
 from starlette.types import Message, Receive, Scope, Send
 
 from serve.http.errors import RefusalError, send_refusal
-from serve.settings import Limits
+from serve.http.places import Pool, Shares
+from serve.http.request_limits import RequestLimits
 
 # A body gets a grace period and one second more for each 5 kB that arrived (Apache's
 # mod_reqtimeout works the same way): enough for a bad mobile connection, too little for one held
 # open on purpose.
 BODY_MIN_BYTES_PER_S = 5_000
-LINGER_S = 2.0
-LINGER_BYTES = 32 * 1024 * 1024
+# What a refused client may still send, and is thrown away, so that it reads why it was refused.
+REST_BYTES = 64 * 1024 * 1024
+REST_S = 30.0
+REST_PAUSE_S = 3.0
+GZIP = 16 + zlib.MAX_WBITS
 
 
 def body_too_large(limit: int) -> RefusalError:
@@ -39,25 +44,9 @@ def too_busy() -> RefusalError:
     )
 
 
-class Memory:
-    """Counts the bytes of all bodies that the server holds, and refuses more than `most`."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.used = 0
-
-    def take(self, size: int) -> None:
-        """Count `size` more bytes; raise RefusalError (503) if that is too many."""
-        if self.used + size > self.most:
-            raise too_busy()
-        self.used += size
-
-    def give_back(self, size: int) -> None:
-        """Count `size` bytes less."""
-        self.used -= size
-
-
-async def read_body(receive: Receive, limits: Limits, memory: Memory) -> bytes:
+async def read_body(
+    receive: Receive, limits: RequestLimits, memory: Pool, shares: Shares | None = None
+) -> bytes:
     """Return the whole body of a request; the caller gives its memory back.
 
     Raises:
@@ -65,18 +54,20 @@ async def read_body(receive: Receive, limits: Limits, memory: Memory) -> bytes:
             503 if the bodies held are too many bytes.
         ConnectionError: the client went away.
     """
+    shares = shares or {}
     chunks: list[bytes] = []
     try:
         async for chunk in body_chunks(receive, limits):
-            memory.take(len(chunk))
+            if not memory.take(len(chunk), shares):
+                raise too_busy()
             chunks.append(chunk)
     except BaseException:
-        memory.give_back(sum(map(len, chunks)))
+        memory.give_back(sum(map(len, chunks)), shares)
         raise
     return b"".join(chunks)
 
 
-async def body_chunks(receive: Receive, limits: Limits) -> AsyncGenerator[bytes, None]:
+async def body_chunks(receive: Receive, limits: RequestLimits) -> AsyncGenerator[bytes, None]:
     """Yield a body as it arrives; raises as `read_body` does."""
     size = 0
     started = time.monotonic()
@@ -103,43 +94,76 @@ async def body_chunks(receive: Receive, limits: Limits) -> AsyncGenerator[bytes,
             return
 
 
-async def drain(receive: Receive) -> None:
-    """Throw away what a refused client still sends, for a while and up to a size.
+def unpacked(body: bytes, encoding: str, most: int) -> bytes:
+    """Return a body without its `Content-Encoding`.
 
-    Closing a connection with unread bytes resets it, and the client would lose the answer that
-    tells why.
+    Args:
+        body: what was sent.
+        encoding: the header's value; `gzip` and `identity` are known.
+        most: most bytes of the result.
+
+    Raises:
+        RefusalError: 415 for another encoding, 413 if the result is too large, 400 if the body is
+            not what the header says.
     """
+    name = encoding.strip().lower()
+    if name in {"", "identity"}:
+        return body
+    if name not in {"gzip", "x-gzip"}:
+        received = name if name in {"deflate", "br", "zstd", "compress"} else "another"
+        raise RefusalError(
+            415,
+            "bad_request",
+            f"Expected a body as it is, or with Content-Encoding gzip; received {received}.",
+            {"Accept-Encoding": "gzip"},
+        )
+    parts: list[bytes] = []
+    left = most
+    rest = body
     try:
-        async with asyncio.timeout(LINGER_S):
-            discarded = 0
-            while discarded < LINGER_BYTES:
+        while rest:  # a gzip file may have several members
+            member = zlib.decompressobj(GZIP)
+            parts.append(member.decompress(rest, left + 1))
+            left -= len(parts[-1])
+            if left < 0:
+                raise body_too_large(most)
+            if not member.eof:
+                raise zlib.error("cut short")
+            rest = member.unused_data
+    except zlib.error as error:
+        message = "Expected a gzip body, as Content-Encoding says; it is damaged or cut short."
+        raise RefusalError(400, "bad_request", message) from error
+    return b"".join(parts)
+
+
+async def drop_rest(receive: Receive) -> None:
+    """Throw away what a refused client still sends, up to a size and a time.
+
+    Closing a connection with unread bytes resets it, and a client that writes its whole body
+    before it reads would lose the answer that says why.
+    """
+    deadline = time.monotonic() + REST_S
+    dropped = 0
+    while dropped < REST_BYTES and time.monotonic() < deadline:
+        try:
+            async with asyncio.timeout(REST_PAUSE_S):
                 message = await receive()
-                discarded += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
-
-
-def replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that hands out a body that has been read, then the connection's own."""
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_again() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return receive_again
+        except TimeoutError:
+            return
+        dropped += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
 
 
 async def refuse_unread(scope: Scope, receive: Receive, send: Send, refusal: RefusalError) -> None:
-    """Answer a request whose body has not been read, drain some of it, and hang up."""
+    """Answer a request whose body has not been read, drop the rest of it, and hang up."""
     refusal.headers.setdefault("Connection", "close")
 
-    async def send_then_drain(message: Message) -> None:
+    async def send_then_drop_rest(message: Message) -> None:
         if message["type"] != "http.response.body":
             return await send(message)
         await send({**message, "more_body": True})
-        await drain(receive)
+        await drop_rest(receive)
         return await send({"type": "http.response.body", "body": b""})
 
-    await send_refusal(scope, receive, send_then_drain, refusal)
+    await send_refusal(scope, receive, send_then_drop_rest, refusal)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from html import escape
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from serve.http.html import html_page
 
 ERROR_CODES = {
     400: "BAD_REQUEST",
@@ -24,6 +25,8 @@ ERROR_CODES = {
     408: "DEADLINE_EXCEEDED",
     413: "REQUEST_LIMIT_EXCEEDED",
     415: "BAD_REQUEST",
+    421: "BAD_REQUEST",
+    499: "CANCELLED",
     503: "TEMPORARILY_UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
@@ -68,36 +71,12 @@ def wants_html(scope: Scope) -> bool:
     return "text/html" in Headers(scope=scope).get("accept", "").lower()
 
 
-def html_page(title: str, body: str) -> bytes:
-    """Return a whole page in the look of the site, from a title (text) and a body (HTML)."""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(title)}</title>
-<link rel="icon" href="static/icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="static/page.css">
-</head>
-<body>
-{body}
-</body>
-</html>
-""".encode()
-
-
 def refusal_response(scope: Scope, refusal: RefusalError) -> Response:
     """Return a refusal as a response: HTML for a browser that navigates, JSON for a program."""
     if not wants_html(scope):
         body = refusal.json_body()
         return Response(body, refusal.status, refusal.headers, media_type="application/json")
-    page = html_page(
-        f"{refusal.status} — chest CT",
-        '<main class="wrap narrow"><h1>That did not work</h1>'
-        f'<p class="notice bad" role="alert">{escape(refusal.message)}</p>'
-        '<p><a class="button" href="./">Back to the page</a></p></main>',
-    )
+    page = html_page("refusal.html.j2", status=refusal.status, message=refusal.message)
     return Response(page, refusal.status, refusal.headers, media_type="text/html")
 
 

@@ -1,17 +1,29 @@
-"""uvicorn's HTTP/1.1 protocol with a time limit on headers.
+"""uvicorn's HTTP/1.1 protocol with a time limit on headers and the server's own form of errors.
 
 uvicorn closes a connection that stays idle after an answer, but waits for ever for a first request
-or for the rest of its headers.
+or for the rest of its headers; and it answers a request that is not HTTP with a line of plain text.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from serve.http.errors import RefusalError
+from serve.http.headers import SECURITY_HEADERS
+
+logger = logging.getLogger("serve")
 HEADERS_TIMEOUT_S = 10.0
+NOT_HTTP = RefusalError(
+    400,
+    "not_http",
+    "Expected an HTTP/1.1 request; received something else, such as a header that is not allowed "
+    "or a body that is not as long as its headers say.",
+)
 
 
 class TimedHeadersProtocol(H11Protocol):
@@ -36,6 +48,30 @@ class TimedHeadersProtocol(H11Protocol):
                 self._start_clock()
         else:
             self._stop_clock()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP in the form of every other error, and hang up.
+
+        Where an answer is under way already, its connection is only cut.
+        """
+        logger.info("not HTTP status=400 error=%s", NOT_HTTP.kind)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()
+            return
+        headers = {
+            **SECURITY_HEADERS,
+            "Content-Type": "application/json",
+            "Connection": "close",
+        }
+        body = NOT_HTTP.json_body()
+        headers["Content-Length"] = str(len(body))
+        response = h11.Response(status_code=400, headers=list(headers.items()), reason=b"")
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """Leave the connection to uvicorn's keep-alive limit until more data arrives."""

@@ -24,7 +24,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http.errors import RefusalError, send_refusal
-from serve.http.request_facts import CURRENT, RequestFacts, raised_at
+from serve.http.request_facts import (
+    CURRENT,
+    FAILED,
+    OUT_OF_DOMAIN,
+    UNDECIDED,
+    RequestFacts,
+    raised_at,
+)
 
 logger = logging.getLogger("serve")
 
@@ -35,6 +42,8 @@ ROUTES = {
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 # From a health check (1 ms) to a large batch on a small machine (a minute).
 SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+MODEL_LABELS = ("name", "version", "stage", "precision", "data_digest", "model_digest")
 
 
 class Metrics:
@@ -64,19 +73,28 @@ class Metrics:
             **own,
         )
         self.rows = Counter("chest_ct_rows", "Scans answered, by outcome.", ["outcome"], **own)
+        self.answers = Counter(
+            "chest_ct_answers",
+            "Scans by kind of answer: answered, undecided, out_of_domain or failed.",
+            ["answer"],
+            **own,
+        )
+        self.labels = Counter(
+            "chest_ct_labels", "Scans that are answered, by label.", ["label"], **own
+        )
         self.errors = Counter("chest_ct_errors", "Requests refused, by kind.", ["kind"], **own)
         self.model_info = Gauge(
             "chest_ct_model_info",
             "1, with what is known about the model as labels.",
-            ["name", "version", "stage", "precision", "data_digest"],
+            MODEL_LABELS,
             multiprocess_mode="mostrecent",
             **own,
         )
 
     def describe_model(self, about: dict[str, Any]) -> None:
         """Set the model's labels from the answer of GET /model."""
-        names = ("name", "version", "stage", "precision", "data_digest")
-        self.model_info.labels(**{name: str(about.get(name) or "") for name in names}).set(1)
+        values = {name: str(about.get(name) or "") for name in MODEL_LABELS}
+        self.model_info.labels(**values).set(1)
 
     def answer(self) -> Response:
         """Return the metrics in Prometheus's text format."""
@@ -92,9 +110,13 @@ class Metrics:
         """Count one finished request."""
         self.requests.labels(route, method, str(status)).inc()
         self.seconds.labels(route).observe(took_s)
-        if facts.rows:
-            self.rows.labels("scored").inc(facts.rows - facts.rows_with_error)
-            self.rows.labels("error").inc(facts.rows_with_error)
+        if facts.answers:
+            self.rows.labels("scored").inc(facts.answers.total() - facts.answers[FAILED])
+            self.rows.labels("error").inc(facts.answers[FAILED])
+        for answer, rows in facts.answers.items():
+            self.answers.labels(answer).inc(rows)
+        for label, rows in facts.labels.items():
+            self.labels.labels(label).inc(rows)
         if facts.error_kind:
             self.errors.labels(facts.error_kind).inc()
 
@@ -151,8 +173,10 @@ def log_request(route: str, method: str, status: int, took_s: float, facts: Requ
     parts = [f"{method} {route} status={status} ms={1000 * took_s:.1f}"]
     if facts.bytes_in:
         parts.append(f"bytes={facts.bytes_in}")
-    if facts.rows:
-        parts.append(f"rows={facts.rows} unreadable={facts.rows_with_error}")
+    if facts.answers:
+        parts.append(f"rows={facts.answers.total()} unreadable={facts.answers[FAILED]}")
+        doubtful = (UNDECIDED, OUT_OF_DOMAIN)
+        parts += [f"{kind}={facts.answers[kind]}" for kind in doubtful if facts.answers[kind]]
     if facts.error_kind:
         parts.append(f"error={facts.error_kind}")
     if facts.failure:

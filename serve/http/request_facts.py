@@ -4,73 +4,40 @@ from __future__ import annotations
 
 import threading
 import traceback
+from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serve.http.errors import RefusalError
+from serve.http.places import Place
 
-
-class Slot:
-    """One place among the requests in flight, free again when its last holder lets go.
-
-    A request that timed out has been answered, but the thread that scores it cannot be stopped;
-    it keeps the place, so that a server that is too slow does not take on more and more work.
-    """
-
-    def __init__(self, capacity: Capacity) -> None:
-        self._capacity = capacity
-        self._holders = 1
-
-    def hold(self) -> bool:
-        """Add a holder; False if the slot is already free, so the work is no longer wanted."""
-        with self._capacity.lock:
-            if not self._holders:
-                return False
-            self._holders += 1
-            return True
-
-    def release(self) -> None:
-        """Take a holder away, and free the place with the last one."""
-        with self._capacity.lock:
-            self._holders -= 1
-            if not self._holders:
-                self._capacity.used -= 1
-
-
-class Capacity:
-    """Counts the places for requests in flight; there are never more than `places` slots."""
-
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self.used = 0
-        self.lock = threading.Lock()
-
-    def full(self) -> bool:
-        """Return whether every place is taken."""
-        return self.used >= self.places
-
-    def take(self) -> Slot | None:
-        """Return a slot, or None if every place is taken."""
-        with self.lock:
-            if self.used >= self.places:
-                return None
-            self.used += 1
-            return Slot(self)
+ANSWERED, UNDECIDED, OUT_OF_DOMAIN, FAILED = "answered", "undecided", "out_of_domain", "failed"
+ANSWERS = (ANSWERED, UNDECIDED, OUT_OF_DOMAIN, FAILED)
 
 
 @dataclass
 class RequestFacts:
-    """What is known about one request; the log line and the metrics are written from it."""
+    """What is known about one request; the log line and the metrics are written from it.
 
-    rows: int = 0
-    rows_with_error: int = 0
+    Args:
+        answers: rows by kind of answer, one of `ANSWERS` each.
+        labels: rows with an answer, by label.
+        bytes_in: size of the body.
+        error_kind: short name of the error that the client was told, if any.
+        failure: type and place of an exception in the server or the model, if any.
+        key_number: which of the server's API keys came with the request, if any.
+        place: the request's place in flight, once it has one.
+        abandoned: set once nobody waits for the answer any more.
+    """
+
+    answers: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
     bytes_in: int = 0
     error_kind: str | None = None
-    refusal: RefusalError | None = None
     failure: str | None = None
-    slot: Slot | None = None
-    columns: list[str] = field(default_factory=list)
+    key_number: int | None = None
+    place: Place | None = None
+    abandoned: threading.Event = field(default_factory=threading.Event)
 
 
 CURRENT: ContextVar[RequestFacts] = ContextVar("chest_ct_request")
@@ -81,7 +48,7 @@ def current() -> RequestFacts:
     return CURRENT.get(RequestFacts())
 
 
-def raised_at(error: Exception) -> str:
+def raised_at(error: BaseException) -> str:
     """Return an exception's type and the line that raised it, without its text.
 
     The text may hold what was sent, and a log must not.

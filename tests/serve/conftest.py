@@ -46,6 +46,7 @@ def tight_server(
 ) -> Iterator[ServerProcess]:
     """A server that takes 1 MB, 5 rows, 2 requests at once and 3 seconds."""
     options = ("--max-body-mb", "1", "--max-rows", "5", "--max-in-flight", "2")
+    options += ("--max-in-flight-per-client", "2")
     folder = tmp_path_factory.mktemp("tight")
     with running_serve(trial_model, folder, *options, "--request-timeout-s", "3") as server:
         yield server
@@ -59,6 +60,7 @@ def keyed_server(
     folder = tmp_path_factory.mktemp("keyed")
     key_file = folder / "keys"
     key_file.write_text(f"# the ward's\n{KEYS[0]}\n")
+    key_file.chmod(0o600)
     options = ("--api-key-file", str(key_file), "--allow-origin", "https://pacs.example")
     env = {"CHEST_CT_API_KEYS": KEYS[1]}
     with running_serve(trial_model, folder, *options, env=env) as server:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serve.__main__ import main
 from serve.http.observe import ROUTES, Metrics
-from serve.settings import Limits
+from serve.http.request_limits import RequestLimits
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
 
@@ -33,7 +33,7 @@ def test_defaults_in_the_document_are_those_of_the_command() -> None:
 
 def test_defaults_of_the_command_are_those_of_the_limits() -> None:
     actual = {parameter.name: parameter.default for parameter in main.params}
-    usual = Limits()
+    usual = RequestLimits()
     assert actual["max_body_mb"] * 1024 * 1024 == usual.max_body_bytes
     for name in ("max_rows", "max_in_flight", "request_timeout_s"):
         assert actual[name] == getattr(usual, name)

@@ -15,11 +15,11 @@ import requests
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.http.bodies import Memory, read_body
+from serve.http.bodies import read_body
 from serve.http.errors import RefusalError
 from serve.http.http1 import TimedHeadersProtocol
-from serve.http.request_facts import Capacity
-from serve.settings import Limits
+from serve.http.places import Pool, take_place
+from serve.http.request_limits import RequestLimits
 from tests.s3_server import free_port
 from tests.serve.conftest import png
 from tests.serve.server_process import ServerProcess
@@ -109,7 +109,7 @@ def test_health_answers_while_scans_are_scored(tight_server: ServerProcess) -> N
 
 
 def read(
-    messages: list[tuple[float, Message]], limits: Limits, memory: Memory | None = None
+    messages: list[tuple[float, Message]], limits: RequestLimits, memory: Pool | None = None
 ) -> bytes:
     """Return what `read_body` makes of messages that arrive after the delays given, in seconds."""
     waiting = iter(messages)
@@ -119,7 +119,7 @@ def read(
         await asyncio.sleep(delay_s)
         return message
 
-    return asyncio.run(read_body(receive, limits, memory or Memory(10**9)))
+    return asyncio.run(read_body(receive, limits, memory or Pool(10**9)))
 
 
 def part(size: int, more: bool = True) -> Message:
@@ -127,7 +127,7 @@ def part(size: int, more: bool = True) -> Message:
 
 
 def test_a_body_may_be_slow_but_not_too_slow() -> None:
-    limits = Limits(max_body_bytes=100_000, body_grace_s=0.2)
+    limits = RequestLimits(max_body_bytes=100_000, body_grace_s=0.2)
     # 20 kB earn 4 s more, at 5 kB a second.
     assert len(read([(0.0, part(20_000)), (0.4, part(10, more=False))], limits)) == 20_010
     with pytest.raises(RefusalError) as refusal:
@@ -139,27 +139,27 @@ def test_a_body_may_be_slow_but_not_too_slow() -> None:
 
 
 def test_bodies_of_all_requests_together_are_bounded() -> None:
-    memory = Memory(100)
-    memory.take(60)
+    memory = Pool(100)
+    assert memory.take(60, {})
     with pytest.raises(RefusalError) as refusal:
-        read([(0.0, part(30)), (0.0, part(30, more=False))], Limits(), memory)
+        read([(0.0, part(30)), (0.0, part(30, more=False))], RequestLimits(), memory)
     assert refusal.value.status == 503
     assert memory.used == 60
-    assert len(read([(0.0, part(40, more=False))], Limits(), memory)) == 40
+    assert len(read([(0.0, part(40, more=False))], RequestLimits(), memory)) == 40
     assert memory.used == 100
 
 
-def test_a_slot_is_free_when_its_last_holder_lets_go() -> None:
-    capacity = Capacity(1)
-    slot = capacity.take()
-    assert slot is not None
-    assert capacity.take() is None
-    assert slot.hold()
-    slot.release()
-    assert capacity.full()
-    slot.release()
-    assert not capacity.full()
-    assert not slot.hold()
+def test_a_place_is_free_when_its_last_holder_lets_go() -> None:
+    places = Pool(1)
+    place = take_place(places, {})
+    assert place is not None
+    assert take_place(places, {}) is None
+    assert place.hold()
+    place.release()
+    assert places.full()
+    place.release()
+    assert not places.full()
+    assert not place.hold()
 
 
 @contextlib.contextmanager

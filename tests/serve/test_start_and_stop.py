@@ -47,6 +47,7 @@ def test_an_open_address_needs_a_key_or_a_word(tmp_path: Path) -> None:
     assert "--no-auth" in said
     empty = tmp_path / "keys"
     empty.write_text("# none yet\n")
+    empty.chmod(0o600)
     said = start_and_fail("--model-uri", "x", "--api-key-file", str(empty))
     assert "at least one key" in said
     said = start_and_fail("--model-uri", "x", "--no-auth", env={"CHEST_CT_API_KEYS": "k" * 20})
