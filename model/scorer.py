@@ -17,6 +17,7 @@ from .decoding.errors import ScanError
 from .decoding.scan_file import scan_bytes
 from .explain import evidence_maps, heatmap_png
 from .features import feature_vectors
+from .forks import PerProcess
 from .out_of_domain import OutOfDomain
 from .preprocessing import scan_pixels
 from .runtime import Runtime
@@ -50,7 +51,9 @@ class Scorer:
         self._head = artefact.Head.read(folder)
         self._out_of_domain = OutOfDomain.read(folder)
         self._runtime = Runtime(folder / artefact.NETWORK, self.card.precision)
-        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+        self._decoders = PerProcess(
+            lambda: ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+        )
 
     def rows(
         self, images: Sequence[object], threshold: float | None = None, explain: bool = False
@@ -84,11 +87,11 @@ class Scorer:
         if len(images) == 1:
             yield [self._decode(images[0])]
             return
+        decoders = self._decoders.get()
         ahead: list[Future[Pixels | ScanError]] = []
         for start in range(0, len(images), BATCH):
             coming = [
-                self._decoders.submit(self._decode, image)
-                for image in images[start : start + BATCH]
+                decoders.submit(self._decode, image) for image in images[start : start + BATCH]
             ]
             if ahead:
                 yield [future.result() for future in ahead]

@@ -1,0 +1,134 @@
+"""A model loaded before a fork answers after it, in the child as in the parent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.model.tiny import Tiny
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+TIMEOUT_S = 120
+
+# Each in a process of its own: what hangs or aborts must not take the tests with it.
+START = """
+import multiprocessing, os, sys, threading, warnings
+from pathlib import Path
+import mlflow.pyfunc, pandas as pd
+warnings.simplefilter("ignore")  # Python's own, on forking with threads
+folder, scans = sys.argv[1], [Path(name).read_bytes() for name in sys.argv[2:]]
+model = mlflow.pyfunc.load_model(folder)
+
+def ask(count=len(scans)):
+    rows = model.predict(pd.DataFrame({"image": scans[:count]}))
+    assert rows["error"].isna().all(), rows["error"].tolist()
+    return rows["p_normal"].tolist()
+
+def near(left, right):
+    return len(left) == len(right) and all(abs(a - b) < 1e-5 for a, b in zip(left, right))
+
+def forked(work):
+    child = os.fork()
+    if child == 0:
+        code = 9
+        try:
+            code = 0 if work() else 8
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+"""
+BEFORE_OR_NOT = """
+before = ask() if {before} else None
+child = forked(lambda: (rows := ask({count})) and near(rows, (before or rows)[:{count}]))
+assert child == 0, child
+if not before:  # the child had nothing to compare with
+    inbox, outbox = multiprocessing.Pipe(False)
+    assert forked(lambda: outbox.send(ask({count})) or True) == 0
+    assert near(inbox.recv(), ask()[:{count}])
+assert near(ask(), before or ask())  # and the parent goes on
+"""
+POOL = """
+expected = ask()
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    for rows in pool.map(ask, [len(scans)] * 4):
+        assert near(rows, expected)
+# A grandchild, and threads in a child.
+assert forked(lambda: forked(lambda: near(ask(), expected)) == 0) == 0
+def threads():
+    answers = []
+    ts = [threading.Thread(target=lambda: answers.append(ask())) for _ in range(4)]
+    for t in ts: t.start()
+    for t in ts: t.join()
+    return len(answers) == 4 and all(near(rows, expected) for rows in answers)
+assert forked(threads) == 0
+"""
+BUSY = """
+expected, stop = ask(), threading.Event()
+def work():
+    while not stop.is_set():
+        ask()
+busy = [threading.Thread(target=work) for _ in range(2)]
+for t in busy: t.start()
+codes = [forked(lambda: near(ask(1), expected[:1])) for _ in range(5)]
+stop.set()
+for t in busy: t.join()
+assert codes == [0] * 5, codes
+"""
+LOAD_AGAIN = """
+def load():
+    try:
+        mlflow.pyfunc.load_model(folder)
+    except Exception as error:
+        while error.__cause__ is not None:
+            error = error.__cause__
+        print(error, flush=True)
+        return True
+assert forked(load) == 0
+"""
+
+
+def run(code: str, tiny: Tiny, scans: list[Path]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", START + code, str(tiny.model), *map(str, scans)],
+        capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def files(tiny_pipeline: Tiny) -> list[Path]:
+    return sorted((tiny_pipeline.data / "scans").rglob("*.png"))[:3]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["after a predict", "before any"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_forked_child_answers_as_its_parent(
+    tiny_pipeline: Tiny, files: list[Path], count: int, before: bool
+) -> None:
+    run(BEFORE_OR_NOT.format(before=before, count=count), tiny_pipeline, files)
+
+
+def test_pools_grandchildren_and_threads_of_children_answer(
+    tiny_pipeline: Tiny, files: list[Path]
+) -> None:
+    run(POOL, tiny_pipeline, files)
+
+
+def test_a_fork_beside_a_busy_thread_waits_for_its_inference(
+    tiny_pipeline: Tiny, files: list[Path]
+) -> None:
+    run(BUSY, tiny_pipeline, files)
+
+
+def test_loading_in_a_child_of_a_process_that_had_loaded_is_refused_with_a_sentence(
+    tiny_pipeline: Tiny, files: list[Path]
+) -> None:
+    said = run(LOAD_AGAIN, tiny_pipeline, files)
+    assert "start workers with 'spawn' or 'forkserver'" in said
