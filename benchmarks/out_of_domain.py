@@ -22,7 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from scans.manifest import read_manifest
-from steps.evaluation.non_scans import odd_pictures, usable
+from steps.evaluation.non_scans import non_scans, usable
 
 FACES = 10  # of the 100 faces that scikit-image ships
 BATCH = 32
@@ -66,7 +66,7 @@ def flags(model: Any, files: list[bytes]) -> list[bool | None]:
 @click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
 def main(model_uri: str, data: Path) -> None:
     model = mlflow.pyfunc.load_model(model_uri)
-    kinds = odd_pictures() | scikit_image_pictures()
+    kinds = non_scans() | scikit_image_pictures()
     result: dict[str, Any] = {}
     for kind, files in kinds.items():
         answers = flags(model, files)

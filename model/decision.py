@@ -52,3 +52,13 @@ def labels(
     diseased = p.copy()
     diseased[:, healthy] = -1.0
     return np.where(1.0 - p[:, healthy] >= threshold, diseased.argmax(axis=1), healthy)
+
+
+def disease_probability(p: NDArray[np.float64], classes: Sequence[str]) -> NDArray[np.float64]:
+    """Return the probability of disease, (n,): 1 - p of `normal`.
+
+    Two classes without `normal` have no healthy side; the second then counts as the disease.
+    """
+    healthy = healthy_index(classes)
+    result: NDArray[np.float64] = p[:, -1] if healthy is None else 1.0 - p[:, healthy]
+    return result

@@ -6,9 +6,13 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.network import Precision
-from model.preprocessing import Preprocessing
+from model.preprocessing import Preprocessing, scan_pixels
 from model.tensors import Tensor, read_tensors
+from scans.manifest import read_manifest
 from steps.errors import StageError
 
 TENSORS = "base.npz"
@@ -54,3 +58,21 @@ def read_base(folder: Path) -> Base:
         calibration_images=made["calibration_images"],
         weights_sha256=made["weights_sha256"],
     )
+
+
+def quantisation_scans(
+    data: Path, count: int, preprocessing: Preprocessing, seed: int
+) -> list[NDArray[np.uint8]]:
+    """Decode training scans to calibrate with, drawn at random, at most `count`.
+
+    Returns:
+        RGB pixels as the network takes them, one array per scan.
+
+    Raises:
+        StageError: there is no training scan.
+    """
+    training = [row for row in read_manifest(data) if row.split == "train"]
+    if not training:
+        raise StageError(f"{data} has no training scans. Run data_ingestion again.")
+    chosen = np.random.default_rng(seed).permutation(len(training))[:count]
+    return [scan_pixels((data / training[i].path).read_bytes(), preprocessing) for i in chosen]

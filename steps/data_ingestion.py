@@ -16,13 +16,14 @@ from scans.dataset import build_dataset
 from scans.errors import SourceError
 from scans.fetch import Fetched, fetch_sources
 from scans.limits import Limits
-from scans.phantom.drawing import DEFAULT_IMAGES
 from scans.prepared import Dataset, write_dataset
 from scans.sources import parse_sources, redacted
 from scans.splits import Fractions
 from scans.summary import report, summarise
 from steps.errors import one_sentence_errors
-from steps.tracking import log_params, say, stage_run
+from steps.options import StageCommand, section_options
+from steps.parameters import DataIngestion
+from steps.tracking import log_params, print_progress, stage_run
 
 
 def ingest(
@@ -146,77 +147,40 @@ def log_summary(summary: dict[str, Any], output: Path) -> None:
     mlflow.log_artifact(str(output / "rejected.csv"))
 
 
-@click.command()
+@click.command(cls=StageCommand)
 @click.option(
-    "--source", default="phantom", show_default=True,
-    help="phantom, Google Drive link or id, https://…zip, s3://bucket/key.zip, s3://bucket/prefix/,"
-    " local zip or local folder.",
-)  # fmt: skip
-@click.option("--sha256", default="", help="Expected SHA-256 of the source's zip; empty: any.")
-@click.option(
-    "--class-patterns", default="",
-    help="Rename or merge class folders: 'adenocarcinoma*=adenocarcinoma;normal=normal'.",
-)  # fmt: skip
-@click.option("--train-fraction", type=float, default=0.7, show_default=True)
-@click.option("--validation-fraction", type=float, default=0.1, show_default=True)
-@click.option("--test-fraction", type=float, default=0.2, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the split and phantoms.")
-@click.option(
-    "--group-distance-bits", type=int, default=40, show_default=True,
-    help="Largest Hamming distance (of 256 bits) of near-duplicates that are kept together.",
-)  # fmt: skip
-@click.option(
-    "--resplit", type=bool, default=False, show_default=True,
-    help="Split anew even where the source has train, valid and test folders.",
-)  # fmt: skip
-@click.option("--max-files", type=int, default=100_000, show_default=True)
-@click.option("--max-total-bytes", type=int, default=10_000_000_000, show_default=True)
-@click.option("--max-file-bytes", type=int, default=200_000_000, show_default=True)
-@click.option(
-    "--phantom-images", type=int, default=DEFAULT_IMAGES, show_default=True,
-    help="How many phantoms to draw when the source is phantom.",
-)  # fmt: skip
-@click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False),
-    default=Path("artifacts/data_ingestion"), show_default=True, help="Folder to write.",
-)  # fmt: skip
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts/data_ingestion"),
+    show_default=True,
+    help="Folder to write.",
+)
 @one_sentence_errors
-def main(
-    source: str,
-    sha256: str,
-    class_patterns: str,
-    train_fraction: float,
-    validation_fraction: float,
-    test_fraction: float,
-    seed: int,
-    group_distance_bits: int,
-    resplit: bool,
-    max_files: int,
-    max_total_bytes: int,
-    max_file_bytes: int,
-    phantom_images: int,
-    output: Path,
-) -> None:
+@section_options(DataIngestion)
+def main(settings: DataIngestion, output: Path) -> None:
     """Bring scans into a folder, checked, fingerprinted, grouped and split.
 
     python -m steps.data_ingestion --source Chest-CT-Scan-data.zip --output artifacts/data_ingestion
     """
-    settings: dict[str, Any] = {
-        "sha256": sha256, "class_patterns": class_patterns, "seed": seed,
-        "group_distance_bits": group_distance_bits, "resplit": resplit,
-        "phantom_images": phantom_images,
-    }  # fmt: skip
-    fractions = Fractions(train_fraction, validation_fraction, test_fraction)
-    limits = Limits(max_files, max_total_bytes, max_file_bytes)
-    with stage_run("data_ingestion"):
-        log_params(
-            {"source": redacted(source), **settings, **vars(limits)}
-            | {f"{split}_fraction": share for split, share in fractions.of().items()}
+    with stage_run(settings.section):
+        log_params(settings.model_dump() | {"source": redacted(settings.source)})
+        summary = ingest(
+            settings.source,
+            output,
+            sha256=settings.sha256,
+            class_patterns=settings.class_patterns,
+            fractions=Fractions(
+                settings.train_fraction, settings.validation_fraction, settings.test_fraction
+            ),
+            seed=settings.seed,
+            group_distance_bits=settings.group_distance_bits,
+            resplit=settings.resplit,
+            limits=Limits(settings.max_files, settings.max_total_bytes, settings.max_file_bytes),
+            phantom_images=settings.phantom_images,
         )
-        summary = ingest(source, output, fractions=fractions, limits=limits, **settings)
         log_summary(summary, output)
     click.echo(report(summary))
-    say(f"Wrote {output}/manifest.csv, rejected.csv and summary.json")
+    print_progress(f"Wrote {output}/manifest.csv, rejected.csv and summary.json")
 
 
 if __name__ == "__main__":

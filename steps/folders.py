@@ -1,8 +1,9 @@
-"""Output folders that appear whole or not at all."""
+"""Output folders and files that appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,3 +39,17 @@ def replaced_folder(output: Path, keep: tuple[str, ...] = ()) -> Iterator[Path]:
         shutil.rmtree(old)
     else:
         part.rename(output)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is either as it was or complete, also after a kill or a full disk."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from model.decision import healthy_index
+from model.decision import disease_probability, healthy_index
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
@@ -37,16 +37,6 @@ def proportion(successes: int, n: int) -> dict[str, Any]:
     }
 
 
-def disease_probability(p: NDArray[np.float64], classes: Sequence[str]) -> NDArray[np.float64]:
-    """Return the probability of disease, (n,): 1 - p of `normal`.
-
-    Two classes without `normal` have no healthy side; the second then counts as the disease.
-    """
-    healthy = healthy_index(classes)
-    result: NDArray[np.float64] = p[:, -1] if healthy is None else 1.0 - p[:, healthy]
-    return result
-
-
 def scores(
     actual: NDArray[np.int64],
     predicted: NDArray[np.int64],
@@ -63,7 +53,7 @@ def scores(
 
     Returns:
         JSON-ready: `accuracy` and `loss` (cross-entropy, nats) first; intervals are 95 % Wilson.
-        What the data cannot tell (AUC of one class, say) is None.
+        What the data cannot show, such as the AUC of one class, is None.
     """
     every = list(range(len(classes)))
     one_hot = np.eye(len(classes))[actual]

@@ -12,18 +12,18 @@ from typing import Any
 
 import click
 import mlflow
-import numpy as np
-from numpy.typing import NDArray
 
-from model.network import PRECISIONS, Precision, export
-from model.preprocessing import Preprocessing, scan_pixels
+from model.network import Precision, export
+from model.preprocessing import Preprocessing
 from model.tensors import random_tensors, tensors_sha256, write_tensors
 from model.weights import file_tensors, imagenet_tensors
 from scans.manifest import read_manifest
-from steps.base import TENSORS
-from steps.errors import StageError, one_sentence_errors
+from steps.base import TENSORS, quantisation_scans
+from steps.errors import one_sentence_errors
 from steps.folders import replaced_folder
-from steps.tracking import log_params, say, stage_run
+from steps.options import StageCommand, section_options
+from steps.parameters import PrepareBaseModel
+from steps.tracking import log_params, print_progress, stage_run
 
 
 def prepare_base_model(
@@ -58,7 +58,7 @@ def prepare_base_model(
     if weights == "random":
         tensors = random_tensors(seed)
     elif weights == "imagenet":
-        tensors = imagenet_tensors(say)
+        tensors = imagenet_tensors(print_progress)
     else:
         tensors = file_tensors(Path(weights))
 
@@ -74,78 +74,38 @@ def prepare_base_model(
     }
     with replaced_folder(output) as folder:
         write_tensors(tensors, folder / TENSORS)
-        say(f"building VGG16 without top at {precision}")
+        print_progress(f"building VGG16 without top at {precision}")
         side = preprocessing.image_size_px
-        scans = calibration_scans(data, calibration_images, preprocessing, seed)
+        scans = quantisation_scans(data, calibration_images, preprocessing, seed)
         export(tensors, side, folder / "base.xml", precision, scans)
         (folder / "base.json").write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
     return made
 
 
-def calibration_scans(
-    data: Path, count: int, preprocessing: Preprocessing, seed: int
-) -> list[NDArray[np.uint8]]:
-    """Decode training scans to calibrate with, drawn at random, at most `count`.
-
-    Returns:
-        RGB pixels as the network takes them, one array per scan.
-
-    Raises:
-        StageError: there is no training scan.
-    """
-    training = [row for row in read_manifest(data) if row.split == "train"]
-    if not training:
-        raise StageError(f"{data} has no training scans. Run data_ingestion again.")
-    chosen = np.random.default_rng(seed).permutation(len(training))[:count]
-    return [scan_pixels((data / training[i].path).read_bytes(), preprocessing) for i in chosen]
-
-
-@click.command(help=__doc__)
+@click.command(cls=StageCommand, help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("artifacts/prepare_base_model")
 )
-@click.option("--weights", default="imagenet", help="imagenet, random, or a Keras weights file.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="int8")
-@click.option("--image-size-px", type=click.IntRange(32, 1024), default=224)
-@click.option("--calibration-images", type=click.IntRange(1), default=120)
-@click.option(
-    "--crop-fraction",
-    type=click.FloatRange(0, 0.4),
-    default=0.075,
-    help="Cut off each side, as a fraction of the width or height.",
-)
-@click.option(
-    "--contrast-cutoff-percent",
-    type=click.FloatRange(0, 49),
-    default=1,
-    help="Percent of the darkest and of the brightest pixels that saturate.",
-)
-@click.option("--seed", type=int, default=0)
 @one_sentence_errors
-def main(
-    data: Path,
-    output: Path,
-    weights: str,
-    precision: Precision,
-    image_size_px: int,
-    crop_fraction: float,
-    contrast_cutoff_percent: float,
-    calibration_images: int,
-    seed: int,
-) -> None:
-    with stage_run("prepare_base_model"):
+@section_options(PrepareBaseModel)
+def main(settings: PrepareBaseModel, data: Path, output: Path) -> None:
+    with stage_run(settings.section):
         made = prepare_base_model(
             data,
             output,
-            weights=weights,
-            precision=precision,
-            preprocessing=Preprocessing(image_size_px, crop_fraction, contrast_cutoff_percent),
-            calibration_images=calibration_images,
-            seed=seed,
+            weights=settings.weights,
+            precision=settings.precision,
+            preprocessing=Preprocessing(
+                settings.image_size_px,
+                settings.crop_fraction,
+                settings.contrast_cutoff_percent,
+            ),
+            calibration_images=settings.calibration_images,
+            seed=settings.seed,
         )
         preprocessing = made.pop("preprocessing")
-        log_params(made | preprocessing | {"seed": seed})
+        log_params(made | preprocessing | {"seed": settings.seed})
         mlflow.log_artifact(str(output / "base.json"))
         mlflow.set_tag("weights_sha256", made["weights_sha256"])
     click.echo(json.dumps(made | preprocessing, ensure_ascii=False))

@@ -19,17 +19,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import yaml
 
 from steps.errors import StageError
-from steps.gates.production import Limits
+from steps.gates.production import Margins
 from steps.gates.promotion import GateFailedError, Request, history_lines, promote, rollback
+from steps.options import StageCommand, section_options
+from steps.parameters import Promote
 from steps.registry.client import Registry, check_registry
 from steps.registry.errors import RegistryError, person, registry_errors
 from steps.registry.history import claims
 from steps.registry.moves import disagreements
 from steps.registry.recovery import recover
-from steps.tracking import say
+from steps.tracking import print_progress
 
 STAGES = ("None", "Staging", "Production", "Archived")
 MAX_REASON_CHARACTERS = 500
@@ -40,21 +41,6 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-
-
-def defaults_from(context: click.Context, _: click.Parameter, path: Path) -> Path:
-    """Take the section `promote` of a parameter file as the defaults of the options."""
-    if not path.is_file():
-        return path
-    try:
-        section = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("promote") or {}
-    except (yaml.YAMLError, AttributeError) as error:
-        raise click.ClickException(f"{path} is no parameter file: {error}") from error
-    unknown = sorted(section.keys() - {parameter.name for parameter in context.command.params})
-    if unknown:
-        raise click.BadParameter(f"{path} has unknown parameters in promote: {', '.join(unknown)}")
-    context.default_map = section
-    return path
 
 
 def stage_named(name: str) -> str:
@@ -84,15 +70,7 @@ def version_named(name: str) -> int | None:
     raise RegistryError(f"Expected --version to be a number such as 3, received '{name}'.")
 
 
-@click.command(help=__doc__)
-@click.option(
-    "--params",
-    type=click.Path(path_type=Path),
-    default=Path("params.yaml"),
-    is_eager=True,
-    callback=defaults_from,
-    help="Its section `promote` sets defaults.",
-)
+@click.command(cls=StageCommand, help=__doc__)
 @click.option("--to", help="Staging, Production, Archived or None.")
 @click.option("--version", default="auto", help="A version's number; auto: newest, or in Staging.")
 @click.option("--rollback", "roll_back", is_flag=True, help="Undo the last move to Production.")
@@ -106,15 +84,9 @@ def version_named(name: str) -> int | None:
     default=Path("artifacts/data_ingestion"),
     help="The ingested scans, for the gates.",
 )
-@click.option("--registered-model-name", default="chest-ct")
-@click.option("--balanced-accuracy-margin", type=click.FloatRange(0, 1), default=0.1)
-@click.option("--sensitivity-margin", type=click.FloatRange(0, 1), default=0.05)
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
-@click.option("--bootstrap-replicates", type=click.IntRange(100), default=2000)
-@click.option("--min-test-scans", type=click.IntRange(2), default=20)
-@click.option("--seed", type=int, default=0)
+@section_options(Promote)
 def main(
-    params: Path,
+    settings: Promote,
     to: str | None,
     version: str,
     roll_back: bool,
@@ -123,24 +95,17 @@ def main(
     force: bool,
     reason: str,
     data: Path,
-    registered_model_name: str,
-    balanced_accuracy_margin: float,
-    sensitivity_margin: float,
-    confidence: float,
-    bootstrap_replicates: int,
-    min_test_scans: int,
-    seed: int,
 ) -> None:
-    del params  # its callback has used it
-    limits = Limits(
-        balanced_accuracy_margin,
-        sensitivity_margin,
-        confidence,
-        bootstrap_replicates,
-        min_test_scans,
-        seed,
+    margins = Margins(
+        settings.balanced_accuracy_margin,
+        settings.sensitivity_margin,
+        settings.confidence,
+        settings.bootstrap_replicates,
+        settings.min_test_scans,
+        settings.seed,
     )
-    request = Request("", reason, force, data, limits, report=click.echo)
+    registered_model_name = settings.registered_model_name
+    request = Request("", reason, force, data, margins, report=click.echo)
     try:
         _check_usage([bool(to), roll_back, tell_history, repair], force, reason)
         stage, number = stage_named(to) if to else None, version_named(version)
@@ -183,7 +148,7 @@ def _connect(name: str) -> Registry:
 def _history(registry: Registry) -> list[str]:
     snapshot = registry.read()
     if claims(snapshot) or disagreements(snapshot):
-        say("A move is half done or the aliases differ from the stages; run "
+        print_progress("A move is half done or the aliases differ from the stages; run "
             "python -m steps.promote --repair")  # fmt: skip
     return history_lines(snapshot) or [f"No version of {registry.name} was moved so far."]
 
@@ -193,7 +158,7 @@ def _change(
 ) -> list[str]:
     registry.check_permission()
     request = replace(request, who=person())
-    repaired = recover(registry, request.who, say)
+    repaired = recover(registry, request.who, print_progress)
     if to:
         return promote(registry, to, number, request)
     if roll_back:

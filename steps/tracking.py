@@ -115,6 +115,6 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def say(message: str) -> None:
+def print_progress(message: str) -> None:
     """Print progress to standard error, where it cannot mix with a command's results."""
     click.echo(message, err=True)

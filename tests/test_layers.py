@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ MUST_NOT_IMPORT = {
     "batch": {"keras", "tensorflow"} | PROJECT - {"batch"},
     "serve": {"keras", "tensorflow"} | PROJECT - {"serve"},
 }
+
+CIRCLES_TO_GO = {("batch.job", "batch.report"), ("batch.job", "batch.spark")}
 
 
 def imported_packages(path: Path) -> set[str]:
@@ -53,3 +56,37 @@ def test_no_drawer_modules() -> None:
     drawers = {"utils.py", "common.py", "config.py", "constants.py", "helpers.py", "misc.py"}
     found = [p for f in MUST_NOT_IMPORT for p in (ROOT / f).rglob("*.py") if p.name in drawers]
     assert not found
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name of a module of the repository."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_names(path: Path) -> set[str]:
+    """Return the dotted names that a module imports, also inside functions and relatively."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_no_circle_of_imports() -> None:
+    paths = [path for folder in sorted(PROJECT) for path in (ROOT / folder).rglob("*.py")]
+    modules = {module_name(path): path for path in paths}
+    graph = {name: (imported_names(path) & set(modules)) - {name} for name, path in modules.items()}
+    for importer, imported in CIRCLES_TO_GO:
+        graph[importer].discard(imported)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"A circle of imports: {' imports '.join(error.args[1][::-1])}")

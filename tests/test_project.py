@@ -8,20 +8,22 @@ import re
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
 
 from steps.main import STAGES
+from steps.parameters import SECTIONS, Section, parameters_of
+from steps.parameters_page import PAGE, page
+from steps.settings import OVERRIDES
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# Modules that log, fail or hand over: a change in them changes no result.
+# Modules that log, fail or hand over: a change in them changes no result. That a parameter has
+# another value, DVC sees in params.yaml.
 NO_RESULTS = {"errors", "folders", "tracking", "log", "headline", "__init__"}
-EVALUATED = {"metrics.py", "prepare_base_model.py"}
-PLACES = {"data", "prepared", "trained", "output", "scores_path"}  # where a stage reads and writes
+NO_RESULTS |= {"parameters", "settings", "options", "register"}
 
 
 def stage_module(stage: str) -> str:
@@ -29,52 +31,53 @@ def stage_module(stage: str) -> str:
     return f"steps.{stage}.__main__" if (ROOT / "steps" / stage).is_dir() else f"steps.{stage}"
 
 
-def command_options(stage: str) -> dict[str, click.Option]:
-    """Return a stage's click options by parameter name, without those that name folders."""
-    command = importlib.import_module(stage_module(stage)).main
-    return {p.name: p for p in command.params if p.name not in PLACES}
-
-
 def same(left: Any, right: Any) -> bool:
-    """Compare values that YAML and click may type differently (0 and 0.0)."""
+    """Compare values that YAML and Python may type differently (0 and 0.0)."""
     return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_has_one_name_and_one_set_of_parameters_everywhere(stage: str) -> None:
-    declared = PROJECT[stage]["parameters"]
-    options = command_options(stage)
-    assert set(declared) == set(PARAMS[stage]) == set(options)
-    for name, value in PARAMS[stage].items():
-        assert same(declared[name]["default"], value), f"MLproject and params.yaml: {name}"
-        assert same(options[name].default, value), f"--{name} and params.yaml"
-        assert f"--{name.replace('_', '-')} {{{name}}}" in PROJECT[stage]["command"]
-        assert f"${{{stage}.{name}}}" in PIPELINE[stage]["cmd"]
-    assert f"python -m steps.{stage} " in PIPELINE[stage]["cmd"]
+def test_params_yaml_has_the_declared_parameters_with_their_defaults() -> None:
+    assert list(PARAMS) == [section.section for section in SECTIONS]
+    for section in SECTIONS:
+        declared = parameters_of(section)
+        assert list(PARAMS[section.section]) == list(declared)
+        for name, field in declared.items():
+            assert same(PARAMS[section.section][name], field.default), name
 
 
-def test_main_takes_every_parameter_of_every_stage() -> None:
-    declared = PROJECT["main"]["parameters"]
-    assert set(declared) == {name for stage in STAGES for name in PARAMS[stage]}
-    for stage in STAGES:
-        for name, value in PARAMS[stage].items():
-            assert same(declared[name]["default"], value), name
-            assert f"{name}={{{name}}}" in PROJECT["main"]["command"]
+def test_a_default_fits_its_own_declaration() -> None:
+    for section in SECTIONS:
+        assert section() == section.model_validate(PARAMS[section.section])
 
 
-def test_every_parameter_is_typed() -> None:
-    for entry_point in PROJECT.values():
-        for name, spec in entry_point["parameters"].items():
-            assert spec["type"] in ("string", "float", "path", "uri"), name
-            number = isinstance(spec.get("default"), int | float)
-            number = number and not isinstance(spec["default"], bool)
-            assert (spec["type"] == "float") == number, name
+def test_a_parameter_is_described_by_a_sentence() -> None:
+    for section in SECTIONS:
+        for name, field in parameters_of(section).items():
+            assert re.fullmatch(r"[A-Z].{15,}\.", field.description or ""), name
+
+
+def test_the_page_of_parameters_is_up_to_date() -> None:
+    """Written anew by `python -m steps.parameters_page`."""
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.section)
+def test_a_stage_has_one_name_everywhere_and_takes_its_parameters(section: type[Section]) -> None:
+    name = section.section
+    command = importlib.import_module(stage_module(name)).main
+    assert {p.name for p in command.params} >= {*parameters_of(section), "params"}
+    assert PROJECT[name]["command"].startswith(f"python -m steps.{name}")
+    assert not set(PROJECT[name].get("parameters", {})) & set(parameters_of(section))
+    if name in PIPELINE:
+        assert PIPELINE[name]["cmd"] == f"python -m steps.{name}"
+        assert PIPELINE[name]["params"] == [name, {OVERRIDES: [name]}]
+        assert f"artifacts/{name}" in str(PIPELINE[name]["outs"])
 
 
 def test_the_pipeline_is_the_four_stages_in_order() -> None:
     assert tuple(PIPELINE) == STAGES
-    for stage in STAGES:
-        assert f"artifacts/{stage}" in str(PIPELINE[stage]["outs"])
+    assert PROJECT["main"]["command"] == "python -m steps.main"
+    assert "parameters" not in PROJECT["main"]
 
 
 def imported_modules(path: Path) -> set[Path]:
@@ -101,20 +104,18 @@ def test_a_stage_runs_again_when_code_that_makes_its_results_changes(stage: str)
         }
     deps = [Path(text) for text in PIPELINE[stage]["deps"]]
     missing = [str(f) for f in reached if not any(f.is_relative_to(dep) for dep in deps)]
-    if stage == "training":  # it writes its record by way of the evaluation's context
-        missing = [
-            name
-            for name in missing
-            if not name.startswith("steps/evaluation/") and Path(name).name not in EVALUATED
-        ]
     assert missing == []
 
 
-def test_conda_has_the_pins_of_requirements() -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_nothing_that_is_not_there(stage: str) -> None:
+    code = [dep for dep in PIPELINE[stage]["deps"] if not dep.startswith("artifacts/")]
+    assert [dep for dep in code if not (ROOT / dep).exists()] == []
+
+
+def test_conda_takes_the_pins_of_requirements() -> None:
     conda = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
-    pins = next(entry["pip"] for entry in conda if isinstance(entry, dict))
-    assert len(pins) == len(set(pins))
-    assert set(pins) == set(requirements("requirements.txt"))
+    assert next(e["pip"] for e in conda if isinstance(e, dict)) == ["-r requirements.txt"]
 
 
 def requirements(name: str) -> list[str]:
@@ -146,11 +147,3 @@ def test_all_requirement_files_agree() -> None:
             name, _, version = line.split(";")[0].partition("==")
             name = name.split("[")[0].strip()
             assert versions.setdefault(name, version.strip()) == version.strip(), name
-
-
-def test_readme_names_every_parameter() -> None:
-    readme = (ROOT / "README.md").read_text() + "".join(
-        p.read_text() for p in (ROOT / "docs").glob("*.md")
-    )
-    missing = [n for stage in STAGES for n in PARAMS[stage] if f"`{n}`" not in readme]
-    assert not missing

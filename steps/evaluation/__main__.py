@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model.artefact import Card
-from model.decision import healthy_index, labels, probabilities
+from model.decision import disease_probability, healthy_index, labels, probabilities
 from model.preprocessing import scan_pixels
 from scans.manifest import MANIFEST, ManifestRow, read_manifest
 from steps.errors import StageError, one_sentence_errors
@@ -26,12 +26,14 @@ from steps.evaluation.context import context_sections
 from steps.evaluation.context_plots import write_context
 from steps.evaluation.plots import write_plots
 from steps.evaluation.report import write_report
-from steps.folders import replaced_folder
+from steps.folders import replaced_folder, write_whole
 from steps.headline import headline
-from steps.metrics import disease_probability, scores
+from steps.metrics import scores
+from steps.options import StageCommand, section_options
+from steps.parameters import Evaluation
 from steps.registry.register import numbers
 from steps.registry.register import register as register_version
-from steps.tracking import git_commit, log_params, say, stage_run
+from steps.tracking import git_commit, log_params, print_progress, stage_run
 from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
 
 BATCH = 64  # scans handed to the pyfunc at a time
@@ -70,7 +72,7 @@ def evaluation(
     if not rows:
         raise StageError(f"{data} has no test scans. Raise data_ingestion.test_fraction.")
     card = Card.read(folder / "artifacts" / "network")
-    say(f"scoring {len(rows)} test scans")
+    print_progress(f"scoring {len(rows)} test scans")
     model = mlflow.pyfunc.load_model(str(folder))
     predictions = predict_scans(model, data, rows)
     _refuse_errors(predictions)
@@ -83,7 +85,7 @@ def evaluation(
     result |= group_intervals(actual, predicted, p, groups, card.classes)
     result["phantom"] = card.phantom
     result["network_sha256"] = model.metadata.metadata["network_sha256"]  # whose scores they are
-    say("comparing with the full-precision network")
+    print_progress("comparing with the full-precision network")
     reference = keras_probabilities(trained, data, rows, card)
     result["agreement_with_keras"] = agreement(p, reference, card)
     result |= context_sections(
@@ -95,7 +97,7 @@ def evaluation(
         write_plots(folder, actual, predicted, p, card.classes)
         write_context(folder, data, every_row, result, actual, p, card.temperature)
         write_report(folder, {"stress": None, "protocol": None} | result)
-    _write_whole(scores_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    write_whole(scores_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return result
 
 
@@ -190,68 +192,43 @@ def _refuse_errors(predictions: pd.DataFrame) -> None:
         )
 
 
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 def metric_name(path: str) -> str:
     """Return a name that MLflow takes for a metric: other characters become underscores."""
     return re.sub(r"[^\w./: -]", "_", path)
 
 
-@click.command(help=__doc__)
+@click.command(cls=StageCommand, help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
 @click.option("--trained", type=click.Path(path_type=Path), default=Path("artifacts/training"))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("artifacts/evaluation"))
 @click.option("--scores", "scores_path", type=click.Path(path_type=Path), default="scores.json")
-@click.option("--register", type=bool, default=False, help="Make a version in the registry.")
-@click.option("--registered-model-name", default="chest-ct")
-@click.option(
-    "--protocol-repeats",
-    type=click.IntRange(0),
-    default=10,
-    help="Shuffles of the cross-validated protocols; 0 leaves them out.",
-)
-@click.option("--stress", type=bool, default=True, help="Score changed test scans too.")
 @one_sentence_errors
-def main(
-    data: Path,
-    trained: Path,
-    output: Path,
-    scores_path: Path,
-    register: bool,
-    registered_model_name: str,
-    protocol_repeats: int,
-    stress: bool,
-) -> None:
-    with stage_run("evaluation"):
-        log_params(
-            {
-                "register": register,
-                "registered_model_name": registered_model_name,
-                "protocol_repeats": protocol_repeats,
-                "stress": stress,
-            }
-        )
+@section_options(Evaluation)
+def main(settings: Evaluation, data: Path, trained: Path, output: Path, scores_path: Path) -> None:
+    with stage_run(settings.section):
+        log_params(settings.model_dump(by_alias=True))
         result = evaluation(
-            data, trained, output, scores_path, protocol_repeats=protocol_repeats, stress=stress
+            data,
+            trained,
+            output,
+            scores_path,
+            protocol_repeats=settings.protocol_repeats,
+            stress=settings.stress,
         )
         mlflow.log_metrics({metric_name(path): value for path, value in numbers(result)})
         mlflow.set_tag("phantom", result["phantom"])
         mlflow.log_artifact(str(scores_path))
         mlflow.log_artifacts(str(output), "evaluation")
-        if register:
+        if settings.register_model:
             version = register_version(
                 trained / "model",
-                name=registered_model_name,
+                name=settings.registered_model_name,
                 scores=result,
                 manifest=data / MANIFEST,
                 git_commit=git_commit(),
                 dvc_lock=Path("dvc.lock"),
             )
-            click.echo(f"registered model  {registered_model_name} version {version}")
+            click.echo(f"registered model  {settings.registered_model_name} version {version}")
     click.echo(headline(scores_path))
 
 

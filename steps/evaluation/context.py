@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model.artefact import Card
+from model.decision import disease_probability
 from model.decoding.scan_file import decode_grey
 from scans.fingerprints import near_duplicate_groups, perceptual_hash
 from scans.manifest import ManifestRow, read_summary
 from steps.base import Base
 from steps.evaluation.baselines import measurements
-from steps.evaluation.non_scans import odd_pictures
+from steps.evaluation.non_scans import non_scans
 from steps.evaluation.protocols import KeptScans, Recipe, flagged_held_out, grouped_score, protocols
 from steps.evaluation.stress import changed_files, stress_rows, stress_score, worst_row
-from steps.metrics import disease_probability, roc_auc
-from steps.tracking import say
-from steps.training.augmentation import Augmentation
+from steps.metrics import roc_auc
+from steps.tracking import print_progress
 from steps.training.calibration import calibration_scores, without_temperature
 from steps.training.features import scan_features
+from steps.training.record import TrainingRecord, read_record
 
-TRAINING = "training.json"  # how a model was trained, beside it
 SWEPT_DISTANCES_BITS = (0, 20, 30, 40, 50, 60)
 SWEEP_REPEATS = 5
 BATCH = 64  # changed scans handed to the pyfunc at a time
@@ -59,65 +58,27 @@ def context_sections(
     Returns:
         `calibration`, `out_of_domain` and, as asked, `stress` and `protocol`; JSON-ready.
     """
-    record = read_training_record(trained)
+    record = read_record(trained)
     actual = np.array([card.classes.index(label) for label in predictions["actual"]])
     p = predictions[[f"p_{name}" for name in card.classes]].to_numpy(np.float64)
-    say("scoring pictures that are no scans")
+    print_progress("scoring pictures that are no scans")
     sections = {
         "calibration": calibration_section(actual, p, card, record),
         "out_of_domain": out_of_domain_section(model, predictions, record),
     }
     if stress:
-        say("scoring changed scans")
-        sections["stress"] = stress_section(model, data, rows, predictions, card, record["seed"])
+        print_progress("scoring changed scans")
+        sections["stress"] = stress_section(model, data, rows, predictions, card, record.seed)
     if protocol_repeats:
-        say("cross-validating under each protocol")
+        print_progress("cross-validating under each protocol")
         scans = kept_scans(data, trained, rows, card, record)
         bits = read_summary(data).get("group_distance_bits")
         sections["protocol"] = protocol_section(data, rows, scans, record, protocol_repeats, bits)
     return sections
 
 
-def write_training_record(
-    folder: Path,
-    *,
-    head: Any,
-    augmentation: Augmentation,
-    seed: int,
-    fine_tuned_blocks: int,
-    calibration: dict[str, Any],
-    out_of_domain: dict[str, Any],
-) -> None:
-    """Write how the model in a folder was trained, for the evaluation.
-
-    Args:
-        folder: of the training stage.
-        head: steps.training.head.HeadSettings.
-        augmentation: of the views.
-        seed: of the stage.
-        fine_tuned_blocks: blocks of the base that were trained as well.
-        calibration: report of steps.training.calibration.
-        out_of_domain: what was fitted.
-    """
-    record = {
-        "head": dataclasses.asdict(head),
-        "augmentation": dataclasses.asdict(augmentation),
-        "seed": seed,
-        "fine_tuned_blocks": fine_tuned_blocks,
-        "calibration": calibration,
-        "out_of_domain": out_of_domain,
-    }
-    (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def read_training_record(folder: Path) -> dict[str, Any]:
-    """Read what `write_training_record` wrote."""
-    record: dict[str, Any] = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
-    return record
-
-
 def kept_scans(
-    data: Path, trained: Path, rows: Sequence[ManifestRow], card: Card, record: dict[str, Any]
+    data: Path, trained: Path, rows: Sequence[ManifestRow], card: Card, record: TrainingRecord
 ) -> KeptScans:
     """Gather features and measurements of all scans; only the test scans' are computed anew."""
     network = trained / "model" / "artifacts" / "network"
@@ -130,8 +91,7 @@ def kept_scans(
         weights_sha256="",
         file_name="network.xml",
     )
-    settings = Augmentation(**record["augmentation"])
-    features = scan_features(data, rows, base, settings, record["seed"], cache=trained)
+    features = scan_features(data, rows, base, record.augmentation, record.seed, cache=trained)
     measured = [
         measurements(_grey(data, row), row.width, row.height, row.mode, row.format) for row in rows
     ]
@@ -149,7 +109,7 @@ def protocol_section(
     data: Path,
     rows: Sequence[ManifestRow],
     scans: KeptScans,
-    record: dict[str, Any],
+    record: TrainingRecord,
     repeats: int,
     group_distance_bits: int | None,
 ) -> dict[str, Any]:
@@ -164,17 +124,17 @@ def protocol_section(
         group_distance_bits: what the manifest's groups were made with, if known.
     """
     recipe = Recipe(
-        record["head"]["l2"],
-        record["head"]["balanced_classes"],
-        record["calibration"]["stated_sensitivity"],
+        record.head.l2,
+        record.head.balanced_classes,
+        record.sensitivity,
     )
-    seed = record["seed"]
+    seed = record.seed
     section: dict[str, Any] = {
         "protocols": protocols(scans, recipe, repeats, seed),
         "group_distance_bits": group_distance_bits,
-        "fine_tuned_blocks": record["fine_tuned_blocks"],
+        "fine_tuned_blocks": record.fine_tuned_blocks,
         "flagged_held_out": flagged_held_out(
-            scans, record["out_of_domain"]["allowed_share_of_chest_ct"], repeats, seed
+            scans, record.out_of_domain.allowed_share_of_chest_ct, repeats, seed
         ),
     }
     hashes = [perceptual_hash(_grey(data, row)) for row in rows]
@@ -243,7 +203,7 @@ def predict_files(model: Any, files: Sequence[bytes]) -> pd.DataFrame:
 
 
 def calibration_section(
-    actual: NDArray[np.int64], p: NDArray[np.float64], card: Card, record: dict[str, Any]
+    actual: NDArray[np.int64], p: NDArray[np.float64], card: Card, record: TrainingRecord
 ) -> dict[str, Any]:
     """Compare confidence with accuracy on the test split, before and after the temperature.
 
@@ -254,7 +214,7 @@ def calibration_section(
         record: of the training.
     """
     return {
-        "held_out_groups": record["calibration"],
+        "held_out_groups": record.calibration,
         "test": {
             "before": calibration_scores(without_temperature(p, card.temperature), actual),
             "after": calibration_scores(p, actual),
@@ -264,17 +224,17 @@ def calibration_section(
 
 
 def out_of_domain_section(
-    model: Any, predictions: pd.DataFrame, record: dict[str, Any]
+    model: Any, predictions: pd.DataFrame, record: TrainingRecord
 ) -> dict[str, Any]:
     """Count flags among test scans, which are chest CT, and among pictures that are not."""
     flagged = predictions["out_of_domain"].to_numpy(bool)
     kinds = {}
-    for kind, files in odd_pictures().items():
+    for kind, files in non_scans().items():
         flags = predict_files(model, files)["out_of_domain"].to_numpy(bool)
         kinds[kind] = {"detected": float(flags.mean()), "n": len(flags)}
     total = sum(kind["n"] for kind in kinds.values())
     return {
-        **record["out_of_domain"],
+        **dataclasses.asdict(record.out_of_domain),
         "test_scans_flagged": float(flagged.mean()),
         "test_scans": len(flagged),
         "kinds": kinds,

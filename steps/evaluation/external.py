@@ -24,7 +24,7 @@ from steps.evaluation.external_report import write_external_report
 from steps.evaluation.external_scores import external_scores
 from steps.evaluation.external_set import ExternalScan, diseased, read_external_set, unseen
 from steps.folders import replaced_folder
-from steps.tracking import say
+from steps.tracking import print_progress
 
 BATCH = 64  # scans handed to the pyfunc at a time
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
@@ -65,7 +65,7 @@ def external_evaluation(
         found = read_external_set(source, Path(work), class_patterns, bits, limits)
         diseased(found.scans, model.classes, model.healthy)  # a mistake shows before the scoring
         scans, left_out = unseen(found.scans, model.seen)
-        say(f"scoring {len(scans)} scans of {name}")
+        print_progress(f"scoring {len(scans)} scans of {name}")
         rows = _predict(model, scans)
     failed = rows["error"].notna().to_numpy()
     if failed.all():

@@ -18,7 +18,7 @@ MODALITIES = {"CT": "CT of other body parts", "MR": "MR", "US": "ultrasound", "N
 SIZE_PX = (360, 280)  # width and height, as slices of the public set are
 
 
-def odd_pictures(seed: int = 0) -> dict[str, list[bytes]]:
+def non_scans(seed: int = 0) -> dict[str, list[bytes]]:
     """Draw or read pictures by kind.
 
     Args:

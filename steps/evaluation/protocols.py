@@ -15,10 +15,10 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from model import decision
-from model.decision import healthy_index, probabilities
+from model.decision import disease_probability, healthy_index, probabilities
 from model.out_of_domain import fit_out_of_domain
 from steps.evaluation.baselines import BASELINES, Baseline
-from steps.metrics import balanced_accuracy, disease_probability, roc_auc
+from steps.metrics import balanced_accuracy, roc_auc
 from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
 from steps.training.calibration import held_out_threshold
 from steps.training.cross_validation import FOLDS, grouped_folds, solve_head

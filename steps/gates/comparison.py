@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from model.decision import healthy_index
-from scans import manifest
 from scans.errors import SourceError
+from scans.manifest import read_manifest
 
 TEST = "test"
 
@@ -46,8 +46,8 @@ class Difference:
         return self.candidate - self.incumbent
 
 
-def read_manifest(path: Path) -> list[Scan]:
-    """Return the scans of a manifest.csv, in its order."""
+def registered_scans(path: Path) -> list[Scan]:
+    """Return the scans of a registered manifest, which has no file names, in its order."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
             Scan(row["sha256"], row["label"], row["group"], row["split"])
@@ -89,7 +89,7 @@ def scan_files(scans: Sequence[Scan], data: Path) -> list[Path]:
         MissingScansError: no manifest there, or scans that it does not have.
     """
     try:
-        path_of = {row.sha256: data / row.path for row in manifest.read_manifest(data)}
+        path_of = {row.sha256: data / row.path for row in read_manifest(data)}
     except SourceError as error:
         raise MissingScansError(
             f"the scans are needed on this machine: {error} Or name another folder with --data"

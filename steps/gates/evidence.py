@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 from mlflow.models import Model
 
-from steps.gates.comparison import read_manifest
+from steps.gates.comparison import registered_scans
 from steps.gates.staging import Gate, StoredModel
 from steps.registry.client import Registry, Version
 from steps.registry.errors import RegistryError, sentence
@@ -19,7 +19,7 @@ from steps.registry.register import MANIFEST_ARTIFACT
 TAG_LENGTH = 400  # characters of a gate's sentence that are kept in tags
 
 
-def fetch(registry: Registry, version: Version, folder: Path) -> StoredModel:
+def download_version(registry: Registry, version: Version, folder: Path) -> StoredModel:
     """Download a version's pyfunc and its manifest.
 
     Args:
@@ -38,7 +38,7 @@ def fetch(registry: Registry, version: Version, folder: Path) -> StoredModel:
         manifest = mlflow.artifacts.download_artifacts(
             run_id=version.run_id, artifact_path=MANIFEST_ARTIFACT, dst_path=str(folder)
         )
-    return StoredModel(version.number, model, metadata, read_manifest(Path(manifest)))
+    return StoredModel(version.number, model, metadata, registered_scans(Path(manifest)))
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def store(registry: Registry, version: Version, to: str, gates: Sequence[Gate], 
             registry.client.log_dict(version.run_id, report, artifact)
         registry.set_version_tag(version.number, f"gates.{to}.artifact", artifact)
     for gate in gates:
-        told = f"{gate.result}: {gate.sentence}"[:TAG_LENGTH]
-        registry.set_version_tag(version.number, f"gates.{to}.{gate.name}", told)
+        described = f"{gate.result}: {gate.sentence}"[:TAG_LENGTH]
+        registry.set_version_tag(version.number, f"gates.{to}.{gate.name}", described)
     passed = all(gate.passed for gate in gates)
     registry.set_version_tag(version.number, f"gates.{to}", "passed" if passed else "failed")

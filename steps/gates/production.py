@@ -20,7 +20,7 @@ from steps.gates.staging import Gate, StoredModel, predicted_labels
 
 
 @dataclass(frozen=True)
-class Limits:
+class Margins:
     """How much worse than the incumbent a candidate may be, and how that is tested."""
 
     balanced_accuracy_margin: float
@@ -37,7 +37,7 @@ def production_gates(
     *,
     through_staging: bool,
     data: Path,
-    limits: Limits,
+    margins: Margins,
 ) -> list[Gate]:
     """Run the gates to Production: through Staging, not worse than the incumbent, no phantom.
 
@@ -47,7 +47,7 @@ def production_gates(
             fetched, which leaves the comparison undone.
         through_staging: whether the candidate was promoted to Staging.
         data: an ingested folder on this machine.
-        limits: how much worse the candidate may be.
+        margins: how much worse the candidate may be.
     """
     said = "was promoted to Staging before" if through_staging else "was never promoted to Staging"
     phantom = candidate.metadata.get("phantom")
@@ -58,12 +58,12 @@ def production_gates(
     return [
         Gate("staging", through_staging, f"version {candidate.number} {said}"),
         Gate("no phantom", phantom is False, f"version {candidate.number} {data_said}"),
-        *_compared(candidate, incumbent, data, limits),
+        *_compared(candidate, incumbent, data, margins),
     ]
 
 
 def _compared(
-    candidate: StoredModel, incumbent: StoredModel | Exception | None, data: Path, limits: Limits
+    candidate: StoredModel, incumbent: StoredModel | Exception | None, data: Path, margins: Margins
 ) -> list[Gate]:
     names = ("balanced accuracy", "sensitivity")
     if incumbent is None:
@@ -72,10 +72,10 @@ def _compared(
         return [Gate(name, None, str(incumbent)) for name in names]
     scans = scans_unseen_by(incumbent.scans, candidate.scans)
     n_test = sum(scan.split == TEST for scan in candidate.scans)
-    if len(scans) < limits.min_test_scans or len({scan.label for scan in scans}) < 2:
+    if len(scans) < margins.min_test_scans or len({scan.label for scan in scans}) < 2:
         sentence = (
             f"of {n_test} test scans {len(scans)} are not tied to the training of version "
-            f"{incumbent.number}; at least {limits.min_test_scans} of two classes are needed"
+            f"{incumbent.number}; at least {margins.min_test_scans} of two classes are needed"
         )
         return [Gate(name, False, sentence, {"n": len(scans)}) for name in names]
     try:
@@ -91,38 +91,38 @@ def _compared(
             return [Gate(name, False, sentence) for name in names]
     on = f"on {len(scans)} of {n_test} test scans, those version {incumbent.number} never saw"
     return [
-        _balanced_accuracy_gate(scans, predictions, limits, on),
-        _sensitivity_gate(scans, predictions, limits, on),
+        _balanced_accuracy_gate(scans, predictions, margins, on),
+        _sensitivity_gate(scans, predictions, margins, on),
     ]
 
 
 def _balanced_accuracy_gate(
-    scans: Sequence[Scan], predictions: Mapping[str, list[str | None]], limits: Limits, on: str
+    scans: Sequence[Scan], predictions: Mapping[str, list[str | None]], margins: Margins, on: str
 ) -> Gate:
     difference = paired_bootstrap(
         scans,
         predictions,
-        confidence=limits.confidence,
-        replicates=limits.bootstrap_replicates,
-        seed=limits.seed,
+        confidence=margins.confidence,
+        replicates=margins.bootstrap_replicates,
+        seed=margins.seed,
     )
-    margin = limits.balanced_accuracy_margin
+    margin = margins.balanced_accuracy_margin
     return Gate(
         "balanced accuracy",
         difference.lower_bound >= -margin,
         f"{difference.candidate:.3f} against {difference.incumbent:.3f} {on}; difference "
-        f"{difference.value:+.3f}, {limits.confidence:.0%} lower bound "
+        f"{difference.value:+.3f}, {margins.confidence:.0%} lower bound "
         f"{difference.lower_bound:+.3f}, at least {-margin:+.3f} is asked",
         asdict(difference) | {"margin": margin, "n": len(scans)},
     )
 
 
 def _sensitivity_gate(
-    scans: Sequence[Scan], predictions: Mapping[str, list[str | None]], limits: Limits, on: str
+    scans: Sequence[Scan], predictions: Mapping[str, list[str | None]], margins: Margins, on: str
 ) -> Gate:
     labels = [scan.label for scan in scans]
     new, old = (sensitivity(labels, predictions[role]) for role in ("candidate", "incumbent"))
-    margin = limits.sensitivity_margin
+    margin = margins.sensitivity_margin
     return Gate(
         "sensitivity",
         old - new <= margin + 1e-12,  # so that a fall of exactly the margin passes

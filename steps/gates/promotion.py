@@ -10,8 +10,8 @@ from pathlib import Path
 
 import mlflow
 
-from steps.gates.evidence import TAG_LENGTH, artefact_errors, fetch, store
-from steps.gates.production import Limits, production_gates
+from steps.gates.evidence import TAG_LENGTH, artefact_errors, download_version, store
+from steps.gates.production import Margins, production_gates
 from steps.gates.staging import Gate, StoredModel, staging_gates
 from steps.registry.client import Registry, Snapshot, Version
 from steps.registry.errors import RegistryError, no_versions
@@ -37,8 +37,8 @@ class Request:
     why: str
     force: bool
     data: Path
-    limits: Limits
-    report: Callable[[str], None]  # told each gate's result
+    margins: Margins
+    report: Callable[[str], None]  # receives each gate's result
 
 
 def promote(registry: Registry, to: str, number: int | None, request: Request) -> list[str]:
@@ -83,7 +83,7 @@ def promote(registry: Registry, to: str, number: int | None, request: Request) -
         forced=request.force,
         gates={gate.name: f"{gate.result}: {gate.sentence}"[:TAG_LENGTH] for gate in gates},
     )
-    return told(registry, make_move(registry, move))
+    return move_lines(registry, make_move(registry, move))
 
 
 def _chosen(registry: Registry, snapshot: Snapshot, to: str, number: int | None) -> Version:
@@ -110,7 +110,7 @@ def _gates(
     registry: Registry, snapshot: Snapshot, version: Version, to: str, request: Request
 ) -> list[Gate]:
     with tempfile.TemporaryDirectory() as folder:
-        candidate = fetch(registry, version, Path(folder, "candidate"))
+        candidate = download_version(registry, version, Path(folder, "candidate"))
         if to == "Staging":
             gates = staging_gates(candidate, request.data)
         else:
@@ -118,7 +118,7 @@ def _gates(
             for number in snapshot.in_stage("Production"):
                 try:
                     present = snapshot.versions[number]
-                    incumbent = fetch(registry, present, Path(folder, "incumbent"))
+                    incumbent = download_version(registry, present, Path(folder, "incumbent"))
                 except RegistryError as error:  # must not block Production for ever: see --force
                     incumbent = error
             gates = production_gates(
@@ -126,7 +126,7 @@ def _gates(
                 incumbent,
                 through_staging=came_through_staging(snapshot, version.number),
                 data=request.data,
-                limits=request.limits,
+                margins=request.margins,
             )
     store(registry, version, to, gates, datetime.now(UTC).strftime(TIME_FORMAT))
     return gates
@@ -175,10 +175,10 @@ def rollback(registry: Registry, request: Request) -> list[str]:
         replaced=present[0] if present else None,
         forced=request.force,
     )
-    return told(registry, make_move(registry, move))
+    return move_lines(registry, make_move(registry, move))
 
 
-def told(registry: Registry, move: Move) -> list[str]:
+def move_lines(registry: Registry, move: Move) -> list[str]:
     """Return a move in lines for a reader."""
     alias = ALIAS_OF_STAGE.get(move.to)
     lines = [
@@ -196,7 +196,7 @@ def history_lines(snapshot: Snapshot) -> list[str]:
     for move in history(snapshot):
         forced = ", forced" if move.forced else ""
         lines.append(
-            f"{move.when_told}  {move.who}  version {move.version}: {move.source} → {move.to}  "
+            f"{move.when_shown}  {move.who}  version {move.version}: {move.source} → {move.to}  "
             f"({move.kind}{forced})"
         )
         if move.replaced is not None:

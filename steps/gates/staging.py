@@ -1,4 +1,4 @@
-"""What a version must show before it may move to Staging, and how results are told."""
+"""What a version must show before it may move to Staging, and how results are described."""
 
 from __future__ import annotations
 

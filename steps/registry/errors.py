@@ -1,4 +1,4 @@
-"""What a registry refuses, told in one sentence each."""
+"""What a registry refuses, in one sentence each."""
 
 from __future__ import annotations
 

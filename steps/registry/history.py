@@ -40,7 +40,7 @@ class Move:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @property
-    def when_told(self) -> str:
+    def when_shown(self) -> str:
         """Return the time for a reader: date, time to the second, UTC."""
         return datetime.strptime(self.when, TIME_FORMAT).strftime("%Y-%m-%d %H:%M:%S UTC")
 

@@ -13,16 +13,16 @@ from steps.registry.moves import PATIENCE_S, BusyError, claim, disagreements, se
 
 POLL_S = 0.5
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
-def recover(registry: Registry, who: str, say: Say, patience_s: float = PATIENCE_S) -> bool:
+def recover(registry: Registry, who: str, log: Log, patience_s: float = PATIENCE_S) -> bool:
     """Wait for moves in progress, finish those whose process died, bring aliases in step.
 
     Args:
         registry: the registered model.
         who: whose name goes into the history for a repair.
-        say: told of each wait and each repair, a sentence each.
+        log: receives a sentence for each wait and each repair.
         patience_s: a claim from another machine that does not change for so long is taken for
             dead; one from this machine is dead as soon as its process is.
 
@@ -36,15 +36,15 @@ def recover(registry: Registry, who: str, say: Say, patience_s: float = PATIENCE
         unfinished = claims(snapshot)
         for move in unfinished:
             if move.id not in first_seen and not _process_died(move):
-                say(f"Waiting for {move.who}, who is moving version {move.version} to {move.to} …")
+                log(f"Waiting for {move.who}, who is moving version {move.version} to {move.to} …")
             waited_s = time.monotonic() - first_seen.setdefault(move.id, time.monotonic())
             if _process_died(move) or waited_s >= patience_s:
-                say(_finish(registry, snapshot, move))
+                log(_finish(registry, snapshot, move))
                 repaired = True
         if unfinished:
             time.sleep(POLL_S)
         elif disagreements(snapshot):
-            repaired = _bring_in_step(registry, snapshot, who, say, patience_s) or repaired
+            repaired = _bring_in_step(registry, snapshot, who, log, patience_s) or repaired
         else:
             return repaired
 
@@ -64,7 +64,8 @@ def _process_died(move: Move) -> bool:
 def _finish(registry: Registry, snapshot: Snapshot, move: Move) -> str:
     version = snapshot.versions.get(move.version)
     begun = (
-        f"the move of version {move.version} to {move.to} that {move.who} began at {move.when_told}"
+        f"the move of version {move.version} to {move.to} that {move.who} began at "
+        f"{move.when_shown}"
     )
     moved = version is not None and version.stage == move.to
     if moved:
@@ -78,9 +79,9 @@ def _finish(registry: Registry, snapshot: Snapshot, move: Move) -> str:
 
 
 def _bring_in_step(
-    registry: Registry, snapshot: Snapshot, who: str, say: Say, patience_s: float
+    registry: Registry, snapshot: Snapshot, who: str, log: Log, patience_s: float
 ) -> bool:
-    """Settle what was changed outside of promotion (in MLflow's page, say), and record it."""
+    """Settle what was changed outside of promotion, as in MLflow's page, and record it."""
     fix = disagreements(snapshot)[0]
     number = fix.version or snapshot.aliases[str(fix.alias)]
     recorded = [move.to for move in history(snapshot) if move.version == number]
@@ -101,5 +102,5 @@ def _bring_in_step(
     except BusyError:
         return False
     for phrase in done:
-        say(f"Repaired: {phrase}; they agree now.")
+        log(f"Repaired: {phrase}; they agree now.")
     return bool(done)

@@ -29,18 +29,19 @@ from model.out_of_domain import OutOfDomain
 from model.packaging import save_pyfunc
 from scans.manifest import ManifestRow, read_manifest, read_summary
 from scans.phantom.drawing import make_phantom
-from steps.base import Base, read_base
+from steps.base import Base, quantisation_scans, read_base
 from steps.errors import StageError, one_sentence_errors
-from steps.evaluation.context import write_training_record
 from steps.folders import replaced_folder
-from steps.prepare_base_model import calibration_scans
-from steps.tracking import say, stage_run
+from steps.options import StageCommand, section_options
+from steps.parameters import Training
+from steps.tracking import print_progress, stage_run
 from steps.training import log as training_log
 from steps.training.augmentation import Augmentation
 from steps.training.features import FEATURES, FeatureSet, scan_features, write_features
 from steps.training.fine_tuning import FineTuning, fine_tune
 from steps.training.head import HeadSettings, fit_head
-from steps.training.operating_limits import doubts_report, fit_limits
+from steps.training.operating_limits import fit_operating_limits
+from steps.training.record import OutOfDomainRecord, TrainingRecord
 
 HISTORY = "history.csv"
 
@@ -102,12 +103,12 @@ def training(
         features = scan_features(data, rows, base, augmentation, seed, cache=output)
         write_features(features, folder)
         train, validation = (_labelled(features, rows, s, base) for s in ("train", "validation"))
-        say(f"training the head on {len(train[1])} views of {base.classes}")
+        print_progress(f"training the head on {len(train[1])} views of {base.classes}")
         head, history = fit_head(
             keras_head, train, validation if len(validation[1]) else None, head_settings, seed
         )
-        say("calibrating on held-out groups")
-        calibration, doubts = fit_limits(
+        print_progress("calibrating on held-out groups")
+        calibration, out_of_domain = fit_operating_limits(
             features, rows, base.classes, head_settings, sensitivity, flagged_share, seed
         )
         card = Card(
@@ -119,16 +120,18 @@ def training(
             temperature=calibration.temperature,
             threshold=calibration.threshold,
         )
-        _save(folder, network, base, head, doubts, card, with_head(keras_base, head))
-        write_training_record(
-            folder,
+        _save(folder, network, base, head, out_of_domain, card, with_head(keras_base, head))
+        TrainingRecord(
             head=head_settings,
             augmentation=augmentation,
             seed=seed,
             fine_tuned_blocks=fine_tuning.blocks,
+            sensitivity=sensitivity,
             calibration=calibration.report,
-            out_of_domain=doubts_report(doubts, flagged_share),
-        )
+            out_of_domain=OutOfDomainRecord(
+                out_of_domain.threshold, len(out_of_domain.references), flagged_share
+            ),
+        ).write(folder)
         _write_history(history, folder)
     counts = {s: sum(row.split == s for row in rows) for s in ("train", "validation")}
     return Trained(history, card, counts)
@@ -158,7 +161,7 @@ def _fine_tuned_base(
     """Fine-tune, then export and quantise the changed network as prepare_base_model did."""
     training_rows = [row for row in rows if row.split == "train"]
     fine_tune(keras_base, keras_head, data, training_rows, base, augmentation, settings, seed)
-    scans = calibration_scans(data, base.calibration_images, base.preprocessing, seed)
+    scans = quantisation_scans(data, base.calibration_images, base.preprocessing, seed)
     tensors = keras_base.get_weights()
     side = base.preprocessing.image_size_px
     export(tensors, side, network / "base.xml", base.precision, scans)
@@ -180,7 +183,7 @@ def _save(
     network: Path,
     base: Base,
     head: Head,
-    doubts: OutOfDomain,
+    out_of_domain: OutOfDomain,
     card: Card,
     whole: Any,
 ) -> None:
@@ -190,9 +193,9 @@ def _save(
         for source in (base.network, base.network.with_suffix(".bin")):
             shutil.copyfile(source, carried / Path(NETWORK).with_suffix(source.suffix))
         head.write(carried)
-        doubts.write(carried)
+        out_of_domain.write(carried)
         card.write(carried)
-        say("saving the pyfunc and trying it on its input example")
+        print_progress("saving the pyfunc and trying it on its input example")
         save_pyfunc(folder / "model", carried, card, example_scan())
     shutil.rmtree(network)
     whole.save(folder / "model.keras")
@@ -212,72 +215,40 @@ def _write_history(history: list[dict[str, float]], folder: Path) -> None:
         writer.writerows(history)
 
 
-@click.command(help=__doc__)
+@click.command(cls=StageCommand, help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
 @click.option(
     "--prepared", type=click.Path(path_type=Path), default=Path("artifacts/prepare_base_model")
 )
 @click.option("--output", type=click.Path(path_type=Path), default=Path("artifacts/training"))
-@click.option("--epochs", type=click.IntRange(1), default=200)
-@click.option("--batch-size", type=click.IntRange(1), default=512)
-@click.option("--steps-per-epoch", type=click.IntRange(0), default=0, help="0: every batch.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.1)
-@click.option("--l2", type=click.FloatRange(0), default=0.1, help="On the kernel.")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
-@click.option("--balanced-classes", type=bool, default=True)
-@click.option("--patience", type=click.IntRange(0), default=0, help="0: never stops early.")
-@click.option("--views", type=click.IntRange(0), default=1, help="Augmented views of each scan.")
-@click.option("--flip", type=bool, default=False, help="Mirror left and right.")
-@click.option("--rotation-deg", type=click.FloatRange(0, 180), default=0.0)
-@click.option("--shift", type=click.FloatRange(0, 1), default=0.0, help="Of the side.")
-@click.option("--zoom", type=click.FloatRange(0, 0.9), default=0.0)
-@click.option("--histogram-match", type=click.FloatRange(0, 1), default=1.0)
-@click.option("--brightness", type=click.FloatRange(0, 1), default=0.0)
-@click.option("--contrast", type=click.FloatRange(0, 1), default=0.0)
-@click.option("--fine-tune-blocks", type=click.IntRange(0, 5), default=0)
-@click.option("--fine-tune-epochs", type=click.IntRange(1), default=5)
-@click.option("--fine-tune-learning-rate", type=click.FloatRange(0, min_open=True), default=1e-5)
-@click.option("--fine-tune-batch-size", type=click.IntRange(1), default=16)
-@click.option(
-    "--sensitivity",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.95,
-    help="That the stored threshold is to reach.",
-)
-@click.option(
-    "--flagged-share",
-    type=click.FloatRange(0, 1),
-    default=0.02,
-    help="Of chest CT that may be called out of domain.",
-)
-@click.option("--seed", type=int, default=0)
 @one_sentence_errors
-def main(data: Path, prepared: Path, output: Path, **options: Any) -> None:
-    with stage_run("training"):
-        training_log.log_inputs(options, data)
+@section_options(Training)
+def main(settings: Training, data: Path, prepared: Path, output: Path) -> None:
+    with stage_run(settings.section):
+        training_log.log_inputs(settings.model_dump(), data)
         result = training(
             data,
             prepared,
             output,
-            head_settings=HeadSettings(**_fields(HeadSettings, options)),
-            augmentation=Augmentation(**_fields(Augmentation, options)),
+            head_settings=HeadSettings(**_fields(HeadSettings, settings)),
+            augmentation=Augmentation(**_fields(Augmentation, settings)),
             fine_tuning=FineTuning(
-                options["fine_tune_blocks"],
-                options["fine_tune_epochs"],
-                options["fine_tune_learning_rate"],
-                options["fine_tune_batch_size"],
+                settings.fine_tune_blocks,
+                settings.fine_tune_epochs,
+                settings.fine_tune_learning_rate,
+                settings.fine_tune_batch_size,
             ),
-            sensitivity=options["sensitivity"],
-            flagged_share=options["flagged_share"],
-            seed=options["seed"],
+            sensitivity=settings.sensitivity,
+            flagged_share=settings.flagged_share,
+            seed=settings.seed,
         )
         training_log.log_outputs(result.history, output)
     last = result.history[-1]
     click.echo(json.dumps(result.scans | {"epochs": len(result.history)} | last))
 
 
-def _fields(kind: Any, options: dict[str, Any]) -> dict[str, Any]:
-    return {field.name: options[field.name] for field in dataclasses.fields(kind)}
+def _fields(kind: Any, settings: Training) -> dict[str, Any]:
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(kind)}
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 
-from model.decision import healthy_index, probabilities
-from steps.metrics import disease_probability
+from model.decision import disease_probability, healthy_index, probabilities
 from steps.training.bootstrap import group_weights, interval, weighted_share
 from steps.training.cross_validation import held_out_logits
 

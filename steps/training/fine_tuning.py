@@ -18,7 +18,7 @@ from model.runtime import Runtime
 from model.tensors import BLOCKS
 from scans.manifest import ManifestRow
 from steps.base import Base
-from steps.tracking import say
+from steps.tracking import print_progress
 from steps.training.augmentation import Augmentation
 from steps.training.features import training_donors, views_of_scan
 from steps.training.head import class_weights
@@ -71,7 +71,7 @@ def fine_tune(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    say(f"fine-tuning the last {settings.blocks} of 5 blocks on {len(labels)} views")
+    print_progress(f"fine-tuning the last {settings.blocks} of 5 blocks on {len(labels)} views")
     for epoch in range(settings.epochs):
         done = network.fit(
             maps,
@@ -82,7 +82,7 @@ def fine_tune(
             epochs=epoch + 1,
             verbose=0,
         )
-        say(f"  epoch {epoch + 1}: loss {done.history['loss'][0]:.4f}")
+        print_progress(f"  epoch {epoch + 1}: loss {done.history['loss'][0]:.4f}")
     _set_trainable(upper, False)
 
 

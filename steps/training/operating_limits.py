@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from steps.training.features import FeatureSet
 from steps.training.head import HeadSettings
 
 
-def fit_limits(
+def fit_operating_limits(
     features: FeatureSet,
     rows: Sequence[ManifestRow],
     classes: Sequence[str],
@@ -46,12 +45,3 @@ def fit_limits(
         seed=seed,
     )
     return calibration, fit_out_of_domain(features.vectors, groups, flagged_share, seed)
-
-
-def doubts_report(doubts: OutOfDomain, flagged_share: float) -> dict[str, Any]:
-    """Describe how far a picture may be from the training scans; JSON-ready."""
-    return {
-        "threshold": doubts.threshold,
-        "references": len(doubts.references),
-        "allowed_share_of_chest_ct": flagged_share,
-    }

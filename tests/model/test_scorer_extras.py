@@ -13,12 +13,12 @@ from PIL import Image
 from model.artefact import Card
 from model.out_of_domain import OutOfDomain
 from scans.manifest import read_manifest
-from steps.evaluation.non_scans import odd_pictures
+from steps.evaluation.non_scans import non_scans
 from tests.model.tiny import Tiny
 
 
 def test_odd_pictures_are_flagged_and_scans_are_not(model: Any, scans: list[bytes]) -> None:
-    odd = [file for files in odd_pictures().values() for file in files]
+    odd = [file for files in non_scans().values() for file in files]
     rows = model.predict(pd.DataFrame({"image": [*scans, b"no picture", *odd]}))
     flags = rows["out_of_domain"].tolist()
     # A random network of 32 x 32 pixels sees little; benchmarks/out_of_domain.py asks a real one.

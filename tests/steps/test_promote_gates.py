@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from scans.manifest import read_manifest
 from steps.gates.comparison import Scan
-from steps.gates.production import Limits, production_gates
+from steps.gates.production import Margins, production_gates
 from steps.gates.staging import Gate, StoredModel, staging_gates
 from steps.promote import main
 from steps.registry.client import Registry
@@ -24,7 +24,7 @@ from steps.registry.moves import make_move
 from steps.registry.register import register
 from tests.steps.promotion_models import variant, write_scans
 
-LIMITS = Limits(0.1, 0.05, 0.95, 500, min_test_scans=10, seed=0)
+LIMITS = Margins(0.1, 0.05, 0.95, 500, min_test_scans=10, seed=0)
 
 
 def stored(folder: Path, scans: Path, number: int = 1, **metadata: object) -> StoredModel:
@@ -73,7 +73,7 @@ def test_a_model_without_example_fails_and_missing_scans_stop_only_the_baselines
 def test_production_gates_that_need_no_scoring(scans: Path, textures: Path, tmp_path: Path) -> None:
     def of(model: StoredModel, incumbent: StoredModel | None, through: bool) -> dict[str, str]:
         return results(
-            production_gates(model, incumbent, through_staging=through, data=scans, limits=LIMITS)
+            production_gates(model, incumbent, through_staging=through, data=scans, margins=LIMITS)
         )
 
     fine = {"staging": "passed", "no phantom": "passed"}
@@ -102,7 +102,7 @@ def test_an_incumbent_that_is_gone_leaves_the_comparison_undone(
         RegistryError("The artefacts of version 2 cannot be read: FileNotFoundError"),
         through_staging=True,
         data=scans,
-        limits=LIMITS,
+        margins=LIMITS,
     )
     assert [gate.passed for gate in gates] == [True, True, None, None]
     assert "version 2 cannot be read" in gates[-1].sentence

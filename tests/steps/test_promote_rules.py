@@ -26,6 +26,7 @@ from steps.gates.comparison import (
     scans_unseen_by,
     sensitivity,
 )
+from steps.gates.production import Margins
 from steps.gates.staging import invalid_row
 from steps.promote import stage_named, version_named
 from steps.registry.client import Snapshot, Version
@@ -275,22 +276,29 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments: list[str], sente
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_the_parameter_file_sets_defaults_and_the_command_line_wins(tmp_path: Path) -> None:
+def test_the_parameter_file_sets_values_and_the_command_line_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Margins] = []
+    monkeypatch.setattr(command, "_connect", lambda name: name)
+    monkeypatch.setattr(
+        command, "_change", lambda _, request, *rest, **more: seen.append(request.margins) or []
+    )
     file = tmp_path / "params.yaml"
     file.write_text("promote:\n  seed: 7\n  confidence: 0.9\n")
-    with command.main.make_context("promote", ["--params", str(file), "--seed", "8"]) as context:
-        assert context.params["seed"] == 8
-        assert context.params["confidence"] == 0.9
+    arguments = ["--to", "Staging", "--params", str(file), "--seed", "8"]
+    assert CliRunner().invoke(command.main, arguments).exit_code == 0
+    assert (seen[0].seed, seen[0].confidence) == (8, 0.9)
     file.write_text("promote:\n  sed: 7\n")
-    with pytest.raises(click.BadParameter, match="unknown parameters in promote: sed"):
-        command.main.make_context("promote", ["--params", str(file)])
+    refused = CliRunner().invoke(command.main, arguments)
+    assert refused.exit_code == 2
+    assert "There is no parameter 'sed'" in refused.stderr
+    assert "Did you mean seed?" in refused.stderr
 
 
-def test_the_command_params_yaml_and_mlproject_agree() -> None:
+def test_the_command_and_mlproject_agree() -> None:
     root = Path(command.__file__).resolve().parents[1]
-    section = yaml.safe_load((root / "params.yaml").read_text())["promote"]
     options = {p.name: p for p in command.main.params if isinstance(p, click.Option)}
-    assert {name: options[name].default for name in section} == section
     entry = yaml.safe_load((root / "MLproject").read_text())["entry_points"]["promote"]
     for name, declared in entry["parameters"].items():
         assert f"--{name} {{{name}}}" in entry["command"]

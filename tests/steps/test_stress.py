@@ -11,7 +11,7 @@ from PIL import Image
 
 from model.decoding.scan_file import decode_grey
 from scans.phantom.drawing import make_phantom
-from steps.evaluation.non_scans import odd_pictures
+from steps.evaluation.non_scans import non_scans
 from steps.evaluation.stress import changed_files, stress_rows, stress_score, worst_row
 
 GREY = make_phantom(3, nodule=True, image_size_px=(200, 150)).image
@@ -77,7 +77,7 @@ def test_scores_and_headline() -> None:
 
 
 def test_odd_pictures_are_decodable_and_differ() -> None:
-    kinds = odd_pictures()
+    kinds = non_scans()
     assert set(kinds) == {
         "blank", "noise", "blurred noise", "gradient", "text", "photograph",
         "MR", "ultrasound", "nuclear", "CT of other body parts", "other DICOM",
