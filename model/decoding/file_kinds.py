@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+ACCEPTED = "a chest CT slice as PNG, JPEG, BMP, TIFF, WebP or DICOM"
 OTHER_CONTENT = (  # what people send by mistake: offset, signature, name
     (0, b"GIF8", "a GIF picture"),
     (0, b"%PDF", "a PDF document"),

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .decoded import Decoded, DicomHeader
 from .errors import ScanError
-from .file_kinds import content_name
+from .file_kinds import ACCEPTED, content_name
 from .pictures import decode_picture, picture_kind
+from .scan_text import scan_bytes
 
 __all__ = [
     "Decoded",
@@ -23,34 +20,6 @@ __all__ = [
     "read_header",
     "scan_bytes",
 ]
-
-ACCEPTED = "a chest CT slice as PNG, JPEG, BMP, TIFF, WebP or DICOM"
-
-
-def scan_bytes(image: object) -> bytes:
-    """Return the bytes of a scan's file.
-
-    Args:
-        image: the bytes, or base64 text of them; line breaks, a `data:...;base64,` prefix, the
-            URL-safe alphabet and missing padding are tolerated.
-
-    Raises:
-        ScanError: when it is missing, empty, of another type or not base64.
-    """
-    if isinstance(image, bytes | bytearray | memoryview):
-        data = bytes(image)
-    elif isinstance(image, str):
-        data = _base64_bytes(image)
-    elif image is None or (isinstance(image, float) and np.isnan(image)):
-        data = b""
-    else:
-        raise ScanError(
-            f"Expected the bytes of a scan's file or base64 text of them, received a value of type "
-            f"{type(image).__name__}; send the file's content."
-        )
-    if not data:
-        raise ScanError(f"Expected {ACCEPTED}, received nothing; send the file's content.")
-    return data
 
 
 def decode(data: bytes) -> Decoded:
@@ -103,19 +72,3 @@ def read_header(data: bytes) -> DicomHeader | None:
 def decode_grey(data: bytes) -> NDArray[np.uint8]:
     """Return the grey levels of `decode` alone."""
     return decode(data).grey
-
-
-def _base64_bytes(text: str) -> bytes:
-    """Decode base64 text as senders really write it."""
-    with contextlib.suppress(ValueError):
-        return base64.b64decode(text, validate=True)  # most of it: as RFC 4648 has it
-    if text.lstrip()[:5].lower() == "data:":
-        text = text.partition(",")[2]
-    compact = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ScanError(
-            f"Expected base64 text of a scan's file, received {len(text)} characters that are not "
-            "base64; encode the file's content, not its name."
-        ) from None
