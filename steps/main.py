@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ from steps.tracking import PARENT_RUN_VARIABLE, print_progress, stage_run
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = tuple(section.section for section in declared.STAGES)
 RUN_LOCK = Path(".dvc/tmp/main.lock")
+STOP_PATIENCE_S = 30  # for a stage to end after Ctrl-C
 
 
 def given_parameters(words: Sequence[str]) -> list[tuple[str, str]]:
@@ -72,6 +74,42 @@ def only_run(root: Path = ROOT) -> Iterator[None]:
         lock.close()
 
 
+@contextlib.contextmanager
+def signals_end_the_run() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that what is open is closed and put back."""
+
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def repro(root: Path, environment: Mapping[str, str]) -> int:
+    """Run `dvc repro` and return its exit code.
+
+    When this process is told to end (Ctrl-C, SIGTERM), so are DVC and the stage: they get what
+    Ctrl-C sends, and are killed where that does not end them in time.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"], cwd=root, env=dict(environment), process_group=0
+    )
+    try:
+        return process.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(STOP_PATIENCE_S)
+        raise
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def run_pipeline(parent: mlflow.ActiveRun, root: Path = ROOT) -> list[str]:
     """Run `dvc repro` with its stages as children of a run.
 
@@ -96,12 +134,12 @@ def run_pipeline(parent: mlflow.ActiveRun, root: Path = ROOT) -> list[str]:
         subprocess.run(
             [sys.executable, "-m", "dvc", "config", "--local", name, value], cwd=root, check=True
         )
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, env=environment)
+    exit_code = repro(root, environment)
     statuses = _stage_statuses(parent)
-    if done.returncode:
+    if exit_code:
         failed = next((s for s in STAGES if statuses.get(s, "FINISHED") != "FINISHED"), "DVC")
         raise StageError(
-            f"The pipeline stopped (dvc repro, exit code {done.returncode}): see above"
+            f"The pipeline stopped (dvc repro, exit code {exit_code}): see above"
             f" what {failed} says, mend it and run the same command again."
         )
     return [stage for stage in STAGES if stage not in statuses]
@@ -124,7 +162,7 @@ def _in_git(root: Path) -> bool:
 @one_sentence_errors
 def main(parameters: tuple[str, ...]) -> None:
     os.chdir(ROOT)
-    with only_run():
+    with signals_end_the_run(), only_run():
         _run(given_parameters(parameters))
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+MODEL_NAME = r"^[^/:]*[^/:\s][^/:]*$"  # what MLflow's registry takes
 Precision = Literal["int8", "bf16", "f32"]
 
 
@@ -210,7 +211,7 @@ class Evaluation(Section):
         description="Whether the evaluated model becomes a version in the MLflow registry.",
     )
     registered_model_name: str = Field(
-        "chest-ct", min_length=1, description="Name of the registered model."
+        "chest-ct", pattern=MODEL_NAME, description="Name of the registered model."
     )
     protocol_repeats: Whole = Field(
         10, ge=0, description="Shuffles of the cross-validated protocols; 0 leaves them out."
@@ -224,7 +225,7 @@ class Promote(Section):
     section = "promote"
 
     registered_model_name: str = Field(
-        "chest-ct", min_length=1, description="Name of the registered model."
+        "chest-ct", pattern=MODEL_NAME, description="Name of the registered model."
     )
     balanced_accuracy_margin: Real = Field(
         0.1,
@@ -262,7 +263,8 @@ def kind(field: FieldInfo) -> str:
     if field.annotation is bool:
         return "true or false"
     if field.annotation is str:
-        return "text"
+        named = any(getattr(bound, "pattern", None) == MODEL_NAME for bound in field.metadata)
+        return "a name without / and :" if named else "text"
     choices: tuple[str, ...] | None = getattr(field.annotation, "__args__", None)
     if choices:
         return " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))

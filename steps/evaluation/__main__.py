@@ -6,7 +6,6 @@ Reads artifacts/data_ingestion and artifacts/training; writes scores.json and ar
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,9 @@ from steps.evaluation.report import write_report
 from steps.folders import replaced_folder, write_whole
 from steps.headline import headline
 from steps.metrics import scores
+from steps.mlflow_names import numbers
 from steps.options import StageCommand, section_options
 from steps.parameters import Evaluation
-from steps.registry.register import numbers
 from steps.registry.register import register as register_version
 from steps.tracking import git_commit, log_params, print_progress, stage_run
 from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
@@ -192,11 +191,6 @@ def _refuse_errors(predictions: pd.DataFrame) -> None:
         )
 
 
-def metric_name(path: str) -> str:
-    """Return a name that MLflow takes for a metric: other characters become underscores."""
-    return re.sub(r"[^\w./: -]", "_", path)
-
-
 @click.command(cls=StageCommand, help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
 @click.option("--trained", type=click.Path(path_type=Path), default=Path("artifacts/training"))
@@ -215,7 +209,7 @@ def main(settings: Evaluation, data: Path, trained: Path, output: Path, scores_p
             protocol_repeats=settings.protocol_repeats,
             stress=settings.stress,
         )
-        mlflow.log_metrics({metric_name(path): value for path, value in numbers(result)})
+        mlflow.log_metrics(dict(numbers(result)))
         mlflow.set_tag("phantom", result["phantom"])
         mlflow.log_artifact(str(scores_path))
         mlflow.log_artifacts(str(output), "evaluation")

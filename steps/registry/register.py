@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
+from steps.mlflow_names import numbers
 from steps.registry.errors import RegistryError
 
 CONTENT_DIGEST = "content_digest"
@@ -83,7 +84,7 @@ def register(
         "dvc_lock_digest": lock_digest(dvc_lock) if dvc_lock else "unknown",
         "source_run": run.info.run_id,
     }
-    tags |= {f"score.{path}": f"{value:.6g}" for path, value in numbers(scores)}
+    tags |= {f"score.{name}": f"{value:.6g}" for name, value in numbers(scores)}
     version = client.create_model_version(
         name,
         source=mlflow.get_artifact_uri(MODEL_ARTIFACT),
@@ -130,16 +131,6 @@ def lock_digest(dvc_lock: Path) -> str:
     stages = (yaml.safe_load(dvc_lock.read_text(encoding="utf-8")) or {}).get("stages", {})
     kept = {name: entry for name, entry in stages.items() if name != "evaluation"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def numbers(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield each number in nested scores with its dotted path; lists are passed over."""
-    for key, value in scores.items():
-        path = f"{prefix}{key}".replace(":", "_")
-        if isinstance(value, Mapping):
-            yield from numbers(value, f"{path}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield path, value
 
 
 def _without_paths(manifest: Path) -> str:

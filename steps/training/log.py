@@ -1,17 +1,22 @@
-"""What training tells MLflow."""
+"""What training logs to MLflow."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.entities import Metric
 
-from scans.manifest import MANIFEST, read_summary
+from scans.manifest import MANIFEST, read_manifest, read_summary
+from steps.mlflow_names import class_tags
 from steps.tracking import log_params
+
+METRICS_PER_CALL = 1000  # at most, of MLflow's log-batch
 
 
 def log_inputs(options: dict[str, Any], data: Path) -> None:
@@ -22,6 +27,7 @@ def log_inputs(options: dict[str, Any], data: Path) -> None:
     mlflow.log_text(frozen + "\n", "environment.txt")
     summary = read_summary(data)
     mlflow.set_tags({"data_digest": summary["data_digest"], "phantom": summary["phantom"]})
+    mlflow.set_tags(class_tags(sorted({row.label for row in read_manifest(data)})))
     # Without file names: they may name patients.
     manifest = pd.read_csv(data / MANIFEST, dtype=str).drop(columns="path")
     with warnings.catch_warnings():
@@ -34,9 +40,16 @@ def log_inputs(options: dict[str, Any], data: Path) -> None:
 
 def log_outputs(history: list[dict[str, float]], output: Path) -> None:
     """Log per-epoch metrics, the learning curve and the model, after the work."""
-    for row in history:
-        epoch = int(row["epoch"])
-        mlflow.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=epoch)
+    run, now_ms = mlflow.active_run(), int(time.time() * 1000)
+    metrics = [
+        Metric(name, value, now_ms, int(row["epoch"]))
+        for row in history
+        for name, value in row.items()
+        if name != "epoch"
+    ]
+    for start in range(0, len(metrics), METRICS_PER_CALL):  # one call per epoch takes seconds
+        some = metrics[start : start + METRICS_PER_CALL]
+        mlflow.MlflowClient().log_batch(run.info.run_id, metrics=some)
     mlflow.log_figure(_learning_curve(history), "learning_curve.png")
     mlflow.log_artifacts(str(output / "model"), "model")
 
