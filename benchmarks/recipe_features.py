@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,15 +13,18 @@ from typing import Any
 
 import click
 import numpy as np
+import openvino
 from numpy.typing import NDArray
+from openvino import opset13 as ops
 from PIL import Image, ImageFilter, ImageOps
 from scipy import ndimage
 
 from model.body import WHOLE, Box, body_box, otsu_threshold
 from model.decoding.errors import ScanError
 from model.decoding.scan_file import decode_grey
-from model.network import build_base
+from model.network import TO_CHANNELS_LAST, vgg16
 from model.preprocessing import stretched_contrast
+from model.tensors import Tensor
 from scans.fingerprints import near_duplicate_groups, perceptual_hash, sha256_hex
 from steps.training.augmentation import Donors, matched_histogram
 
@@ -105,7 +110,7 @@ def lung_box(grey: NDArray[np.uint8]) -> Box:
         return left, top, right, bottom
     rows, columns = np.nonzero(lungs)
     edges = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 128
-    edges = (edges + [-0.04, -0.04, 0.04, 0.04]).clip(0, 1)
+    edges = (edges + np.array([-0.04, -0.04, 0.04, 0.04])).clip(0, 1)
     across, down = right - left, bottom - top
     return (
         left + across * float(edges[0]),
@@ -161,7 +166,7 @@ def _fixed_medians(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def int8_network(
-    tensors: list[Any], side: int, scans: Sequence[Scan], folder: Path, samples: int = 100
+    tensors: list[Tensor], side: int, scans: Sequence[Scan], folder: Path, samples: int = 100
 ) -> Path:
     """Export the base with the maps of blocks 4 and 5, quantised at its own input size.
 
@@ -176,20 +181,17 @@ def int8_network(
     path = folder / f"network-{side}-int8.xml"
     if path.is_file():
         return path
-    import keras
     import nncf
-    import openvino
 
-    base = build_base(tensors, side)
-    maps = keras.Model(base.input, [base.get_layer("block4_pool").output, base.output])
-    floating = folder / f"network-{side}.xml"
-    maps.export(str(floating), format="openvino", verbose=False)
+    network = vgg16(tensors, side)
+    block4 = [op for op in network.get_ordered_ops() if op.get_type_name() == "MaxPool"][3]
+    last = ops.transpose(block4.output(0), ops.constant(np.array(TO_CHANNELS_LAST)))
+    network.add_results([ops.result(last, name="block4")])
     chosen = np.random.default_rng(0).permutation(len(scans))[: samples * 224 // side]
     shown = [pixels(scans[i].grey, Variant(side=side))[np.newaxis] for i in chosen]
     nncf.set_log_level(40)  # logging.ERROR
-    quantised = nncf.quantize(
-        openvino.Core().read_model(floating), nncf.Dataset(shown), subset_size=len(shown)
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # its progress bar is no result
+        quantised = nncf.quantize(network, nncf.Dataset(shown), subset_size=len(shown))
     openvino.save_model(quantised, path, compress_to_fp16=False)
     return path
 
@@ -207,8 +209,6 @@ def features(
     if path.is_file():
         with np.load(path) as arrays:
             return dict(arrays)
-    import openvino
-
     compiled = openvino.Core().compile_model(
         str(network), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     )

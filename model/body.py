@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of the picture
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 SIDE = 128  # the picture is averaged to SIDE x SIDE cells; a CT table is one to three cells thick
-OPENING = 3  # cells: what is thinner is no body (table, cables, letters, frames)
 LARGE = 0.2  # components of at least this share of the largest one belong to the body
 INSIDE = 0.03  # of the box's size, off each side: skin, clothes and the rounding of cells
-MIN_SHARE = 0.15  # of the picture that a box covers, at least: a smaller one is not a whole chest
-MIN_SIDE = 0.25  # of the picture's width and height, at least
+MIN_SHARE = 0.06  # of the picture that a box covers, at least; an infant's is small
+MIN_SIDE = 0.2  # of the picture's width and height, at least
 MIN_ASPECT, MAX_ASPECT = 0.75, 3.0  # width to height in pixels; heart and spine alone are 0.5
 MIN_FILLED = 0.2  # of the box that is brighter than the threshold; lungs leave 0.4 and more
 
@@ -51,9 +50,7 @@ def body_box(grey: NDArray[np.uint8]) -> Box:
 
 def _box_above(coarse: NDArray[np.uint8], threshold: int, aspect: float) -> Box | None:
     """Return the box around what is brighter than a threshold; None where it is no chest."""
-    mask = Image.fromarray((coarse > threshold).view(np.uint8))
-    opened = mask.filter(ImageFilter.MinFilter(OPENING)).filter(ImageFilter.MaxFilter(OPENING))
-    runs, component = connected_runs(np.asarray(opened))
+    runs, component = connected_runs(opened(coarse > threshold))
     if not len(runs):
         return None
     sizes = np.bincount(component, weights=runs[:, 2] - runs[:, 1])
@@ -72,6 +69,23 @@ def _box_above(coarse: NDArray[np.uint8], threshold: int, aspect: float) -> Box 
         right / SIDE - INSIDE * width,
         bottom / SIDE - INSIDE * height,
     )
+
+
+def opened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Take away what is thinner than 3 cells: table, cables, letters, frames.
+
+    Args:
+        mask: (height, width).
+
+    Returns:
+        Its morphological opening with a square of 3 x 3 cells; beyond the edge the mask goes on.
+    """
+    eroded = np.pad(mask, 1, mode="edge")
+    eroded = eroded[:-2] & eroded[1:-1] & eroded[2:]
+    eroded = eroded[:, :-2] & eroded[:, 1:-1] & eroded[:, 2:]
+    dilated = np.pad(eroded, 1)
+    dilated = dilated[:-2] | dilated[1:-1] | dilated[2:]
+    return dilated[:, :-2] | dilated[:, 1:-1] | dilated[:, 2:]
 
 
 def otsu_threshold(histogram: NDArray[np.int_]) -> int:
@@ -94,11 +108,11 @@ def otsu_threshold(histogram: NDArray[np.int_]) -> int:
     return int(np.nan_to_num(between).argmax())
 
 
-def connected_runs(mask: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def connected_runs(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Label connected pieces of a mask by its horizontal runs (4-neighbours).
 
     Args:
-        mask: (height, width), 0 or 1.
+        mask: (height, width).
 
     Returns:
         Runs (n, 3) of row, first column and the column after the last; and the number of the

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .artefact import Head
+from .body import Box
 
 HEATMAP_SIDE_PX = 224
 COLOUR = (255, 96, 0)  # orange: stands out on grey, and is no class's colour
@@ -44,12 +45,12 @@ def evidence_maps(
     return result
 
 
-def heatmap_png(evidence: NDArray[np.float64], crop_fraction: float) -> str:
+def heatmap_png(evidence: NDArray[np.float64], box: Box) -> str:
     """Draw an evidence map as a picture to lay over the scan.
 
     Args:
         evidence: (height, width), see `evidence_maps`.
-        crop_fraction: what preprocessing cut off each side, 0 to below 0.5.
+        box: what the network saw of the scan, see `model.preprocessing.Shown`.
 
     Returns:
         Base64 text of an RGBA PNG that covers the whole scan once it is stretched to the scan's
@@ -58,29 +59,28 @@ def heatmap_png(evidence: NDArray[np.float64], crop_fraction: float) -> str:
     """
     picture = np.zeros((HEATMAP_SIDE_PX, HEATMAP_SIDE_PX, 4), dtype=np.uint8)
     picture[..., :3] = COLOUR
-    picture[..., 3] = (whole_scan(evidence, crop_fraction) * 255).round().astype(np.uint8)
+    picture[..., 3] = (whole_scan(evidence, box) * 255).round().astype(np.uint8)
     png = io.BytesIO()
     Image.fromarray(picture).save(png, "PNG", optimize=True)
     return base64.b64encode(png.getvalue()).decode("ascii")
 
 
-def whole_scan(evidence: NDArray[np.float64], crop_fraction: float) -> NDArray[np.float64]:
+def whole_scan(evidence: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
     """Spread an evidence map over the whole scan.
 
     Args:
         evidence: (height, width).
-        crop_fraction: what preprocessing cut off each side.
+        box: what the network saw of the scan.
 
     Returns:
         (HEATMAP_SIDE_PX, HEATMAP_SIDE_PX), 0-1: evidence for the label as a share of the
         strongest; 0 where there is none, or it speaks against the label, or nothing was seen.
     """
-    margin = round(crop_fraction * HEATMAP_SIDE_PX)
-    side = HEATMAP_SIDE_PX - 2 * margin
+    left, top, right, bottom = (round(edge * HEATMAP_SIDE_PX) for edge in box)
     smooth = Image.fromarray(evidence.astype(np.float32)).resize(
-        (side, side), Image.Resampling.BICUBIC
+        (max(right - left, 1), max(bottom - top, 1)), Image.Resampling.BICUBIC
     )
     positive = np.asarray(smooth, dtype=np.float64).clip(min=0)
     result = np.zeros((HEATMAP_SIDE_PX, HEATMAP_SIDE_PX))
-    result[margin : margin + side, margin : margin + side] = positive / max(positive.max(), 1e-12)
+    result[top:bottom, left:right] = positive / max(positive.max(), 1e-12)
     return result

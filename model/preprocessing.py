@@ -1,21 +1,27 @@
 """Grey levels to the network's pixels: what differs between sources is taken out here.
 
 The scans of one class often come from one source, so a network can learn the source instead of
-the disease: its coloured marks, its borders, its brightness. Hence grey only, the border cut off,
-and every picture's contrast stretched to the same range (docs/adr/0050-recipe.md has the numbers).
+the disease: its coloured marks, its borders, its framing, its brightness. Hence grey only, cropped
+to the body, and every picture's contrast stretched to the same range (docs/adr/0050-recipe.md has
+the numbers).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .body import Box, body_box
 from .decoding.scan_file import decode_grey
 
 IMAGE_SIZE_PX = 224  # VGG16's input, Simonyan and Zisserman 2014
+
+Crop = Literal["body", "fixed"]
+CROPS: tuple[Crop, ...] = ("body", "fixed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +29,16 @@ class Preprocessing:
     """How a scan becomes pixels. Part of the artefact: the same in training and in serving."""
 
     image_size_px: int = IMAGE_SIZE_PX  # side of the square that the network takes, at least 32
-    crop_fraction: float = 0.075  # of the width off the left and the right, of the height likewise
+    crop_fraction: float = 0.075  # off each side, of the width or height, where crop is "fixed"
     contrast_cutoff_percent: float = 1.0  # of the darkest and of the brightest pixels saturate
+    crop: Crop = "body"  # the box around the body, see body.py; or the same share off each side
+
+
+class Shown(NamedTuple):
+    """What the network sees of a scan."""
+
+    pixels: NDArray[np.uint8]  # RGB with equal channels, (image_size_px, image_size_px, 3)
+    box: Box  # where in the scan they are
 
 
 def scan_pixels(data: bytes, settings: Preprocessing) -> NDArray[np.uint8]:
@@ -44,24 +58,28 @@ def scan_pixels(data: bytes, settings: Preprocessing) -> NDArray[np.uint8]:
 
 
 def prepared_pixels(grey: NDArray[np.uint8], settings: Preprocessing) -> NDArray[np.uint8]:
+    """Crop, resize and stretch grey levels: the pixels of `shown`."""
+    return shown(grey, settings).pixels
+
+
+def shown(grey: NDArray[np.uint8], settings: Preprocessing) -> Shown:
     """Crop, resize and stretch grey levels.
 
     Args:
         grey: (height, width), 0-255, the whole picture.
         settings: see Preprocessing.
-
-    Returns:
-        RGB with equal channels, (image_size_px, image_size_px, 3), 0-255.
     """
     height, width = grey.shape
-    left, top = settings.crop_fraction * width, settings.crop_fraction * height
+    off = settings.crop_fraction
+    box = body_box(grey) if settings.crop == "body" else (off, off, 1 - off, 1 - off)
+    left, top, right, bottom = box
     square = Image.fromarray(grey).resize(
         (settings.image_size_px, settings.image_size_px),
         Image.Resampling.BILINEAR,
-        box=(left, top, width - left, height - top),
+        box=(left * width, top * height, right * width, bottom * height),
     )
     stretched = stretched_contrast(np.asarray(square), settings.contrast_cutoff_percent)
-    return np.asarray(Image.merge("RGB", [Image.fromarray(stretched)] * 3))
+    return Shown(np.asarray(Image.merge("RGB", [Image.fromarray(stretched)] * 3)), box)
 
 
 def stretched_contrast(grey: NDArray[np.uint8], cutoff_percent: float) -> NDArray[np.uint8]:

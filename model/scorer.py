@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 
 from . import artefact, decision
 from .decoding.errors import ScanError
-from .decoding.scan_file import scan_bytes
+from .decoding.scan_file import decode_grey, scan_bytes
 from .explain import evidence_maps, heatmap_png
 from .features import feature_vectors
 from .forks import PerProcess
 from .out_of_domain import OutOfDomain
-from .preprocessing import scan_pixels
+from .preprocessing import Shown, shown
 from .runtime import Runtime
 
 HEATMAP = "heatmap"  # the column that is only there when an explanation is asked for
 BATCH = 16  # scans that go through the network together: about the fastest, 2.4 MB of pixels
 
-Pixels = NDArray[np.uint8]
 Maps = Callable[[], NDArray[np.float32]] | None  # of one batch's scans, once the network is done
 Row = dict[str, Any]
 
@@ -72,9 +71,9 @@ class Scorer:
         """
         used_threshold = self.card.threshold if threshold is None else threshold
         rows: list[Row] = []
-        under_way: deque[tuple[list[Pixels | ScanError], Maps]] = deque()
+        under_way: deque[tuple[list[Shown | ScanError], Maps]] = deque()
         for batch in self._decoded_batches(images):
-            pixels = [scan for scan in batch if not isinstance(scan, ScanError)]
+            pixels = [scan.pixels for scan in batch if isinstance(scan, Shown)]
             under_way.append((batch, self._runtime.start(np.stack(pixels)) if pixels else None))
             if len(under_way) == 2:  # so that the network never waits for this thread
                 rows += self._score(*under_way.popleft(), used_threshold, explain)
@@ -82,13 +81,13 @@ class Scorer:
             rows += self._score(batch, maps, used_threshold, explain)
         return rows
 
-    def _decoded_batches(self, images: Sequence[object]) -> Iterator[list[Pixels | ScanError]]:
+    def _decoded_batches(self, images: Sequence[object]) -> Iterator[list[Shown | ScanError]]:
         """Decode one batch ahead of the network."""
         if len(images) == 1:
             yield [self._decode(images[0])]
             return
         decoders = self._decoders.get()
-        ahead: list[Future[Pixels | ScanError]] = []
+        ahead: list[Future[Shown | ScanError]] = []
         for start in range(0, len(images), BATCH):
             coming = [
                 decoders.submit(self._decode, image) for image in images[start : start + BATCH]
@@ -99,15 +98,15 @@ class Scorer:
         if ahead:
             yield [future.result() for future in ahead]
 
-    def _decode(self, image: object) -> Pixels | ScanError:
+    def _decode(self, image: object) -> Shown | ScanError:
         try:
-            return scan_pixels(scan_bytes(image), self.card.preprocessing)
+            return shown(decode_grey(scan_bytes(image)), self.card.preprocessing)
         except ScanError as error:
             return error
 
     def _score(
         self,
-        batch: list[Pixels | ScanError],
+        batch: list[Shown | ScanError],
         under_way: Maps,
         threshold: float | None,
         explain: bool,
@@ -131,9 +130,10 @@ class Scorer:
                 row[f"p_{name}"] = float(value)
         self._add_doubts(scored, features)
         if explain:
-            crop = self.card.preprocessing.crop_fraction
-            for row, evidence in zip(scored, evidence_maps(maps, self._head, chosen), strict=True):
-                row[HEATMAP] = heatmap_png(evidence, crop)
+            boxes = [scan.box for scan in batch if isinstance(scan, Shown)]
+            evidence = evidence_maps(maps, self._head, chosen)
+            for row, of_scan, box in zip(scored, evidence, boxes, strict=True):
+                row[HEATMAP] = heatmap_png(of_scan, box)
         return rows
 
     def _add_doubts(self, rows: list[Row], features: NDArray[np.float32]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from model.artefact import Head
+from model.body import WHOLE
 from model.explain import HEATMAP_SIDE_PX, evidence_maps, heatmap_png, whole_scan
 from model.features import feature_vectors
 
@@ -32,7 +33,7 @@ def test_evidence_averages_to_the_lead_of_the_label(classes: int) -> None:
 def test_heatmap_is_opaque_only_where_evidence_is() -> None:
     evidence = np.full((7, 7), -1.0)
     evidence[1, 5] = 3.0
-    png = base64.b64decode(heatmap_png(evidence, 0.1), validate=True)
+    png = base64.b64decode(heatmap_png(evidence, (0.1, 0.1, 0.9, 0.9)), validate=True)
     picture = Image.open(io.BytesIO(png))
     assert (picture.format, picture.mode) == ("PNG", "RGBA")
     opacity = np.asarray(picture)[..., 3]
@@ -48,4 +49,11 @@ def test_heatmap_is_opaque_only_where_evidence_is() -> None:
 
 
 def test_no_evidence_gives_a_clear_picture() -> None:
-    assert whole_scan(np.full((7, 7), -0.5), 0.0).max() == 0
+    assert whole_scan(np.full((7, 7), -0.5), WHOLE).max() == 0
+
+
+def test_a_heatmap_lies_where_the_body_is() -> None:
+    covered = whole_scan(np.ones((7, 7)), (0.25, 0.5, 0.75, 1.0)) > 0.5
+    rows, columns = np.nonzero(covered)
+    edges = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert (edges / HEATMAP_SIDE_PX).tolist() == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=0.01)

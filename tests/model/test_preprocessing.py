@@ -11,6 +11,7 @@ from model.preprocessing import Preprocessing, prepared_pixels, scan_pixels, str
 from tests.model.test_images import GREY, GREY_PNG, LOSSY, encode, slice_pixels
 
 SETTINGS = Preprocessing()
+FIXED = Preprocessing(crop="fixed")
 
 
 def test_pixels_are_square_rgb_of_equal_channels() -> None:
@@ -32,11 +33,22 @@ def test_the_border_does_not_matter() -> None:
     framed = slice_pixels(200, 300)
     marked = framed.copy()
     marked[:12], marked[-12:], marked[:, :18], marked[:, -18:] = 255, 255, 255, 255
-    difference = prepared_pixels(framed, SETTINGS).astype(int) - prepared_pixels(marked, SETTINGS)
+    difference = prepared_pixels(framed, FIXED).astype(int) - prepared_pixels(marked, FIXED)
     assert np.abs(difference).mean() < 1
-    uncropped = Preprocessing(crop_fraction=0.0)
+    uncropped = Preprocessing(crop="fixed", crop_fraction=0.0)
     difference = prepared_pixels(framed, uncropped).astype(int) - prepared_pixels(marked, uncropped)
     assert np.abs(difference).mean() > 10
+
+
+def test_the_field_of_view_does_not_matter() -> None:
+    chest = slice_pixels(240, 320)
+    for top, left, height, width in ((0, 0, 400, 400), (120, 60, 512, 512), (20, 10, 300, 700)):
+        wide = np.zeros((height, width), np.uint8)
+        wide[top : top + 240, left : left + 320] = chest
+        difference = prepared_pixels(wide, SETTINGS).astype(int) - prepared_pixels(chest, SETTINGS)
+        assert np.abs(difference).mean() < 6
+        fixed = prepared_pixels(wide, FIXED).astype(int) - prepared_pixels(chest, FIXED)
+        assert np.abs(fixed).mean() > 20
 
 
 def test_brightness_and_contrast_do_not_matter() -> None:
@@ -59,7 +71,7 @@ def test_a_picture_shrinks_with_antialiasing() -> None:
     stripes[:, ::2] = 255
     stripes[:100] = 0
     stripes[-100:] = 255  # so that the stretch has something to hold on to
-    pixels = prepared_pixels(stripes, SETTINGS)
+    pixels = prepared_pixels(stripes, FIXED)
     assert np.abs(pixels[60:160].astype(int) - 128).max() < 24
 
 
