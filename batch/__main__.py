@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
-import os
 import signal
 import sys
 import threading
@@ -18,8 +16,7 @@ import click
 
 from batch.faults import CannotRunError
 from batch.locations import Access, Location
-
-M_ARENA_MAX = -8  # mallopt(3)
+from batch.memory import share_memory_between_threads
 
 
 class LocationType(click.ParamType[Location]):
@@ -142,17 +139,18 @@ def main(
     --overwrite.
     """
     share_memory_between_threads()
-    from batch import job as jobs
-    from batch.pipeline import Pace
-    from batch.progress import say
+    from batch import job
+    from batch.progress import log
+    from batch.report import last_line
+    from batch.settings import Concurrency, JobSettings
     from batch.source.selection import Selection
 
-    job = jobs.Job(
+    settings = JobSettings(
         input=input,
         output=output,
         model_uri=model_uri,
         access=Access(endpoint_url, workers, sse_kms_key_id, no_sign_request),
-        pace=Pace(batch_size, workers),
+        concurrency=Concurrency(batch_size, workers),
         selection=Selection(include, exclude, limit),
         inventory=inventory,
         format=file_format,
@@ -166,34 +164,24 @@ def main(
         raise click.UsageError("--master belongs to --engine spark. Add --engine spark.")
     try:
         if dry_run:
-            click.echo(json.dumps(jobs.dry_run(job), indent=2))
+            click.echo(json.dumps(job.dry_run(settings), indent=2))
             return
         with stop_on_signals() as stop:
-            summary = jobs.run_job(job, stop)
+            summary = job.run_job(settings, stop)
     except CannotRunError as error:
-        say(f"Error: {error}")
+        log(f"Error: {error}")
         sys.exit(2)
     except Exception:  # a defect; Python's own exit code would say "some rows have errors"
         traceback.print_exc()
         sys.exit(2)
     click.echo(json.dumps(summary, indent=2))
+    log(last_line(summary))
     if summary["rows_with_errors"]:
-        say(
+        log(
             f"{summary['rows_with_errors']} of {summary['rows']} rows have errors; see the column "
             "`error`. --retry-failed scores them again."
         )
         sys.exit(1)
-
-
-def share_memory_between_threads() -> None:
-    """Keep memory flat in a long run: what one thread frees, the others can take.
-
-    Arrow's own allocators and glibc's arenas (up to eight a core) each keep what was freed in
-    them: 20 MB more after 50,000 objects. Call before pyarrow is imported.
-    """
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, 2)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def error_code(error: ClientError) -> str:
 
 
 def is_credential_fault(error: BaseException) -> bool:
-    """Say whether every further request would fail for the same lack of credentials."""
+    """Return whether every further request would fail for the same lack of credentials."""
     if isinstance(error, ClientError):
         return error_code(error) in EXPIRED | BAD_CREDENTIALS
     return isinstance(
@@ -129,12 +129,12 @@ def read_fault(error: Exception) -> str:
 
 
 def is_transient_read_fault(text: str) -> bool:
-    """Say whether a row's error speaks of the store and not of the object."""
+    """Return whether a row's error speaks of the store and not of the object."""
     return text.startswith("read_failed:")
 
 
 def is_s3_fault(error: BaseException) -> bool:
-    """Say whether boto3 raised this."""
+    """Return whether boto3 raised this."""
     return isinstance(error, BotoCoreError | ClientError | HTTPClientError)
 
 

@@ -54,7 +54,7 @@ class Location:
         return f"s3://{self.bucket}/{self.path}" if self.bucket else Path(self.path).as_uri()
 
     def overlaps(self, other: Location) -> bool:
-        """Say whether one of the two lies inside the other."""
+        """Return whether one of the two lies inside the other."""
         if self.bucket != other.bucket:
             return False
         if self.bucket:

@@ -1,264 +1,165 @@
-"""Reading ahead of the model: threads fetch, two calls of the model overlap, rows go to a sink."""
+"""From objects to rows in the journal: read ahead, scored in batches, written in segments.
+
+Reading an object, asking the model and writing a segment each run in a thread and are done some
+time later. What follows then is put in one queue, and one thread takes it from there and changes
+the state, so nothing here needs a lock.
+"""
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from batch.faults import CannotRunError, is_transient_read_fault, s3_sentence
-from batch.pyfunc import Scorer
-from batch.source.fetch import Fetched, Read
+from batch.model_process import CALLS, ModelDiedError, ModelProcess
+from batch.progress import RunState
+from batch.pyfunc import PinnedModel
+from batch.settings import Concurrency
+from batch.source.fetch import Fetched
 from batch.source.listing import ScanObject
-from batch.source.selection import SelectedPage
+from batch.table.journal import Journal
 
 MAX_HELD_BYTES = 256 * 2**20  # of objects read ahead and not scored yet
-MIN_WINDOW = 256  # objects
 STORE_IS_AWAY = 50  # objects in a row that could not be read
-CALLS = 2  # of the model at once: one decodes its first scans while the other's are in the network
+MODEL_IS_BROKEN = 50  # scans in a row that each ended the model's process
+MAX_AGE_S = 30  # rows wait no longer than this for a segment to fill
+NOTICE_STOP_S = 0.5
+
+Fetch = Callable[[ScanObject], Fetched]
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How much is under way at once.
-
-    `window` bounds the objects that are being read, or were read and whose rows are not durable
-    yet: what a kill can cost.
-    """
-
-    batch_size: int
-    workers: int
-
-    @property
-    def window(self) -> int:
-        """Objects that a kill may cost: 256, or four batches where that is more."""
-        return max(MIN_WINDOW, 4 * self.batch_size)
-
-    @property
-    def segment_rows(self) -> int:
-        """Rows that become durable together, so that writing overlaps with scoring."""
-        return self.window // 4
-
-    @property
-    def ahead(self) -> int:
-        """Objects held or being read, and not scored: enough to keep threads and model busy."""
-        return min(2 * self.batch_size + self.workers, self.window // 2)
-
-
-@dataclass
-class Tally:
-    """What this run has done so far. Written by one thread, read by the progress display."""
-
-    objects_listed: int = 0
-    objects_skipped: int = 0  # scored by an earlier run
-    objects_read: int = 0
-    bytes_read: int = 0
-    rows_scored: int = 0
-    rows_failed: int = 0
-    started: float = field(default_factory=time.monotonic)
-    objects_total: int | None = None  # once the listing has been counted
-    bytes_listed: int = 0
-    objects_passed_over: int = 0  # hidden or system files
-
-    def add_page(self, page: SelectedPage) -> None:
-        """Count a page of the listing."""
-        self.objects_listed += len(page.objects)
-        self.bytes_listed += sum(scan.size_bytes for scan in page.objects)
-        self.objects_passed_over += page.passed_over
-
-
-class Sink(Protocol):
-    """Where rows go."""
-
-    undurable: int  # rows that a kill would lose
-
-    def put(self, rows: list[dict[str, Any]]) -> None:
-        """Take rows, soon durable."""
-
-    def flush(self) -> None:
-        """Return when every row is durable."""
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What every row says about its model."""
-
-    model_uri: str
-    model_digest: str
-
-
-def score_all(
-    scans: Iterator[ScanObject],
-    read: Read,
-    scorer: Scorer,
-    stamp: Stamp,
-    sink: Sink,
-    pace: Pace,
-    stop: threading.Event,
-    tally: Tally,
-    wake: SimpleQueue[Any] | None = None,
+def score_objects(
+    objects: Iterable[ScanObject],
+    fetch: Fetch,
+    model: ModelProcess,
+    journal: Journal,
+    concurrency: Concurrency,
+    run: RunState,
 ) -> None:
-    """Score every object and give each one row to the sink, then flush it.
+    """Score every object and make a row for each durable in the journal.
 
-    Args:
-        wake: gets an item whenever the sink's `undurable` shrinks.
+    When asked to stop (`run.stop`) it ends soon, with what was scored durable.
 
     Raises:
-        CannotRunError: credentials ended or the store is away; rows scored so far are durable.
+        CannotRunError: credentials ended, or the store or the model is away; rows scored so far
+            are durable.
     """
-    run = _Run(read, pace, stop, tally, wake or SimpleQueue())
-    calls = _Calls(scorer, stamp, run, sink)
-    with ThreadPoolExecutor(pace.workers, thread_name_prefix="read") as pool:
-        try:
-            while not stop.is_set():
-                run.read_ahead(scans, pool, sink.undurable)
-                if calls.one_more() or calls.collect():
-                    continue
-                if run.idle and not calls:
-                    break
-                run.wait()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            calls.finish()
-            sink.flush()
+    pipeline = _Pipeline(iter(objects), fetch, model, journal, concurrency, run)
+    try:
+        while not run.stop.is_set() and pipeline.start_what_fits():
+            pipeline.take_what_is_done()
+    finally:
+        pipeline.finish()
 
 
-class _Calls:
-    """The batches that are with the model, oldest first; their rows go to the sink in order."""
-
-    def __init__(self, scorer: Scorer, stamp: Stamp, run: _Run, sink: Sink) -> None:
-        self.scorer, self.stamp, self.run, self.sink = scorer, stamp, run, sink
-        self.pool = ThreadPoolExecutor(CALLS, thread_name_prefix="score")
-        self.pending: deque[tuple[list[Fetched], Future[list[dict[str, Any]]]]] = deque()
-
-    def __len__(self) -> int:
-        return len(self.pending)
-
-    def one_more(self) -> bool:
-        """Hand a batch to the model; say whether there was a batch, and a place for it."""
-        batch = self.run.next_batch() if len(self) < CALLS else []
-        if batch:
-            call = self.pool.submit(_rows, batch, self.scorer, self.stamp)
-            call.add_done_callback(lambda _: self.run.events.put(None))
-            self.pending.append((batch, call))
-        return bool(batch)
-
-    def collect(self) -> bool:
-        """Give the rows of the oldest batch to the sink; say whether it was done."""
-        if not self.pending or not self.pending[0][1].done():
-            return False
-        batch, call = self.pending.popleft()
-        rows = call.result()
-        self.run.scored(batch, rows)
-        self.sink.put(rows)
-        return True
-
-    def finish(self) -> None:
-        """Wait for the model, so that what it was given is not lost."""
-        self.pool.shutdown(wait=True)
-        while self.collect():
-            pass
-
-
-class _Run:
-    """The objects between listing and rows."""
+class _Pipeline:
+    """The objects between listing and journal. Its methods run in one thread."""
 
     def __init__(
-        self, read: Read, pace: Pace, stop: threading.Event, tally: Tally, events: SimpleQueue[Any]
+        self,
+        objects: Iterator[ScanObject],
+        fetch: Fetch,
+        model: ModelProcess,
+        journal: Journal,
+        concurrency: Concurrency,
+        run: RunState,
     ) -> None:
-        self.read, self.pace, self.stop, self.tally = read, pace, stop, tally
-        self.events = events
-        self.fetching = 0
-        self.scoring = 0
+        self.objects, self.fetch, self.model, self.journal = objects, fetch, model, journal
+        self.concurrency, self.run = concurrency, run
+        self.done: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.readers = ThreadPoolExecutor(concurrency.workers, thread_name_prefix="read")
+        self.callers = ThreadPoolExecutor(CALLS, thread_name_prefix="score")
+        self.writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self.more = True  # objects may follow
+        self.finishing = False
+        self.reading = 0
         self.held_bytes = 0
-        self.ready: list[Fetched] = []
-        self.more = True
-        self.full = False  # the bytes held are at their limit
         self.failed_in_a_row = 0
+        self.ready: list[Fetched] = []
+        self.scoring = 0  # objects that are with the model
+        self.calls = 0
+        self.suspects: deque[Fetched] = deque()  # they were with the model when it died
+        self.suspect_alone = False  # one of them is with the model, and nothing else
+        self.died_in_a_row = 0
+        self.rows: list[Row] = []  # not in a segment yet
+        self.oldest_row = 0.0
+        self.writing = 0  # rows
 
-    @property
-    def idle(self) -> bool:
-        return not (self.more or self.fetching or self.ready)
+    def start_what_fits(self) -> bool:
+        """Begin what there is room for; return whether anything is under way."""
+        self._read_ahead()
+        while batch := self._next_batch():
+            self.scoring += len(batch)
+            self.calls += 1
+            call = self.callers.submit(rows_of, batch, self.model)
+            self._then(call, partial(self._scored, batch))
+        self._write_segment()
+        return bool(self.reading or self.calls or self.writing)
 
-    def read_ahead(
-        self, scans: Iterator[ScanObject], pool: ThreadPoolExecutor, undurable: int
-    ) -> None:
-        room = min(self.pace.ahead, self.pace.window - self.scoring - undurable)
-        while self.more and self.fetching + len(self.ready) < room:
-            self.full = self.held_bytes > MAX_HELD_BYTES
-            if self.full:
-                return
-            scan = next(scans, None)
+    def take_what_is_done(self) -> None:
+        """Wait for something to be done, or a moment, and go on with all that is."""
+        with contextlib.suppress(Empty):
+            self.done.get(timeout=NOTICE_STOP_S)()
+            self._take_all()
+
+    def finish(self) -> None:
+        """Make durable what the model was given; leave what it was not."""
+        self.finishing = True
+        self.readers.shutdown(wait=False, cancel_futures=True)
+        self.callers.shutdown(wait=True)
+        self.writer.shutdown(wait=True)
+        self._take_all()
+        if self.rows:
+            self.journal.write(self.rows)
+
+    def _then(self, future: Future[Any], follow: Callable[[Future[Any]], None]) -> None:
+        future.add_done_callback(lambda done: self.done.put(partial(follow, done)))
+
+    def _take_all(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                self.done.get_nowait()()
+
+    # Reading
+
+    def _read_ahead(self) -> None:
+        undurable = self.scoring + len(self.suspects) + len(self.rows) + self.writing
+        room = min(self.concurrency.read_ahead, self.concurrency.window - undurable)
+        while self.more and self.reading + len(self.ready) < room and not self._memory_is_full():
+            scan = next(self.objects, None)
             if scan is None:
                 self.more = False
                 return
-            self.fetching += 1
+            self.reading += 1
             self.held_bytes += scan.size_bytes
-            pool.submit(self.read, scan).add_done_callback(
-                lambda future, size=scan.size_bytes: self.events.put((future, size))  # type: ignore[misc]
-            )
+            self._then(self.readers.submit(self.fetch, scan), partial(self._fetched, scan))
 
-    def next_batch(self) -> list[Fetched]:
-        """Return a full batch, or what there is when nothing more can come before it."""
-        self._collect()
-        if len(self.ready) < self.pace.batch_size and (
-            self.fetching or (self.more and not self.full)
-        ):
-            return []
-        batch = self.ready[: self.pace.batch_size]
-        self.ready = self.ready[self.pace.batch_size :]
-        self.scoring += len(batch)
-        return batch
+    def _memory_is_full(self) -> bool:
+        return self.held_bytes > MAX_HELD_BYTES
 
-    def scored(self, batch: list[Fetched], rows: list[dict[str, Any]]) -> None:
-        """Count a batch whose rows are there; its bytes are held no longer."""
-        self.scoring -= len(batch)
-        self.held_bytes -= sum(fetched.scan.size_bytes for fetched in batch)
-        failed = sum(isinstance(row.get("error"), str) for row in rows)
-        self.tally.rows_failed += failed
-        self.tally.rows_scored += len(rows) - failed
-
-    def wait(self) -> None:
-        """Wait for an object, the model, the sink, or a moment (so that a signal is noticed)."""
-        try:
-            self._take(self.events.get(timeout=0.5))
-        except Empty:
+    def _fetched(self, listed: ScanObject, future: Future[Fetched]) -> None:
+        self.reading -= 1
+        if self.finishing or future.cancelled():
             return
-
-    def _collect(self) -> None:
-        while True:
-            try:
-                self._take(self.events.get_nowait())
-            except Empty:
-                return
-
-    def _take(self, event: tuple[Future[Fetched], int] | None) -> None:
-        if event is None:
-            return
-        future, listed_bytes = event
-        self.fetching -= 1
-        if future.cancelled():
-            return
-        error = future.exception()
-        if error is not None:
+        if (error := future.exception()) is not None:
             doing = "go on reading the input"
             raise CannotRunError(s3_sentence(error, doing)) from error  # type: ignore[arg-type]
         fetched = future.result()
-        self.held_bytes += fetched.scan.size_bytes - listed_bytes
+        self.held_bytes += fetched.scan.size_bytes - listed.size_bytes
         self.ready.append(fetched)
         if fetched.data is not None:
-            self.tally.objects_read += 1
-            self.tally.bytes_read += len(fetched.data)
-        if fetched.error and is_transient_read_fault(fetched.error):
-            self.failed_in_a_row += 1
-        else:
-            self.failed_in_a_row = 0
+            self.run.objects_read += 1
+            self.run.bytes_read += len(fetched.data)
+        is_away = fetched.error is not None and is_transient_read_fault(fetched.error)
+        self.failed_in_a_row = self.failed_in_a_row + 1 if is_away else 0
         if self.failed_in_a_row >= STORE_IS_AWAY:
             raise CannotRunError(
                 f"Cannot go on reading the input: {STORE_IS_AWAY} objects in a row failed "
@@ -266,25 +167,94 @@ class _Run:
                 "--retry-failed."
             )
 
+    # Scoring
 
-def _rows(batch: list[Fetched], scorer: Scorer, stamp: Stamp) -> list[dict[str, Any]]:
+    def _next_batch(self) -> list[Fetched]:
+        """Return a full batch, or what there is when nothing more can come before it."""
+        if self.suspects or self.suspect_alone:
+            if self.calls:
+                return []
+            self.suspect_alone = True
+            return [self.suspects.popleft()]
+        more_can_come = self.reading or (self.more and not self._memory_is_full())
+        size = self.concurrency.batch_size
+        if self.calls == CALLS or (len(self.ready) < size and more_can_come):
+            return []
+        batch, self.ready = self.ready[:size], self.ready[size:]
+        return batch
+
+    def _scored(self, batch: list[Fetched], future: Future[list[Row]]) -> None:
+        self.calls -= 1
+        self.scoring -= len(batch)
+        was_alone, self.suspect_alone = self.suspect_alone, False
+        try:
+            rows = future.result()
+        except ModelDiedError as died:
+            if not was_alone:  # it may have been any of them, so each is scored again alone
+                self.suspects.extend(batch)
+                return
+            error = f"model_died: scoring it ended the model's process, which {died}"
+            rows = [row_of(batch[0], {"error": error}, self.model.pinned)]
+            self.died_in_a_row += 1
+        else:
+            self.died_in_a_row = 0
+        self.held_bytes -= sum(fetched.scan.size_bytes for fetched in batch)
+        failed = sum(isinstance(row.get("error"), str) for row in rows)
+        self.run.rows_failed += failed
+        self.run.rows_scored += len(rows) - failed
+        if not self.rows:
+            self.oldest_row = time.monotonic()
+        self.rows.extend(rows)
+        if self.died_in_a_row >= MODEL_IS_BROKEN and not self.finishing:
+            raise CannotRunError(
+                f"The model's process ended at each of {MODEL_IS_BROKEN} scans in a row ({error}). "
+                "Give it more memory or choose another --model-uri, then run the same command "
+                "again with --retry-failed."
+            )
+
+    # Writing
+
+    def _write_segment(self) -> None:
+        full = len(self.rows) >= self.concurrency.segment_rows
+        aged = time.monotonic() - self.oldest_row > MAX_AGE_S
+        last = not (self.more or self.reading or self.ready or self.calls or self.suspects)
+        if self.rows and not self.writing and (full or aged or last):
+            rows, self.rows = self.rows, []
+            self.writing = len(rows)
+            self._then(self.writer.submit(self.journal.write, rows), self._written)
+
+    def _written(self, future: Future[None]) -> None:
+        self.writing = 0
+        future.result()
+
+
+def rows_of(batch: list[Fetched], model: ModelProcess) -> list[Row]:
+    """Return a row for each of a batch of objects; those that could not be read keep their error.
+
+    Raises:
+        ModelDiedError: the model's process ended meanwhile.
+    """
     images = [fetched.data for fetched in batch if fetched.data is not None]
-    answers = iter(scorer.score(images) if images else [])
-    now = datetime.now(UTC)
-    rows = []
-    for fetched in batch:
-        answer = next(answers) if fetched.data is not None else {"error": fetched.error}
-        scan = fetched.scan
-        rows.append(
-            answer
-            | {
-                "uri": scan.uri,
-                "etag": scan.etag,
-                "size_bytes": scan.size_bytes,
-                "last_modified": scan.last_modified,
-                "model_uri": stamp.model_uri,
-                "model_digest": stamp.model_digest,
-                "scored_at": now,
-            }
+    answers = iter(model.score(images) if images else [])
+    return [
+        row_of(
+            fetched,
+            next(answers) if fetched.data is not None else {"error": fetched.error},
+            model.pinned,
         )
-    return rows
+        for fetched in batch
+    ]
+
+
+def row_of(fetched: Fetched, answer: Row, model: PinnedModel) -> Row:
+    """Return the model's answer with what was scored, by which model and when."""
+    scan = fetched.scan
+    return answer | {
+        "uri": scan.uri,
+        "etag": scan.etag,
+        "size_bytes": scan.size_bytes,
+        "last_modified": scan.last_modified,
+        "model_uri": model.uri,
+        "model_digest": model.digest,
+        "scored_at": datetime.now(UTC),
+    }

@@ -1,37 +1,69 @@
-"""Progress on standard error: a bar on a terminal, a line every 30 s elsewhere."""
+"""What a run has done so far, and its display: a bar on a terminal, else a line every 30 s."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import click
 
-from batch.pipeline import Tally
+from batch.source.selection import SelectedPage
 
 LINE_EVERY_S = 30
 BAR_EVERY_S = 0.5
 
 
-def say(text: str) -> None:
+@dataclass
+class RunState:
+    """Counters of one run, and whether it was asked to stop.
+
+    Each counter is written by one thread; the progress display reads them all.
+    """
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.monotonic)
+    scoring_since: float = field(default_factory=time.monotonic)
+    objects_listed: int = 0
+    bytes_listed: int = 0
+    objects_passed_over: int = 0  # hidden or system files
+    objects_skipped: int = 0  # they have a row for this content by this model
+    objects_total: int | None = None  # once the listing has been counted
+    objects_read: int = 0
+    bytes_read: int = 0
+    rows_scored: int = 0
+    rows_failed: int = 0
+
+    @property
+    def rows_written(self) -> int:
+        """Rows that this run has made, those with errors included."""
+        return self.rows_scored + self.rows_failed
+
+    def add_page(self, page: SelectedPage) -> None:
+        """Count a page of the listing."""
+        self.objects_listed += len(page.objects)
+        self.bytes_listed += sum(scan.size_bytes for scan in page.objects)
+        self.objects_passed_over += page.passed_over
+
+
+def log(text: str) -> None:
     """Write one line to standard error."""
     click.echo(text, err=True)
 
 
-class Progress:
-    """Show a tally while the block runs."""
+class ProgressDisplay:
+    """Show a run's counters while the block runs."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
-        self._terminal = sys.stderr.isatty()
+    def __init__(self, run: RunState) -> None:
+        self._run = run
         self._done = threading.Event()
         self._thread = threading.Thread(
-            target=self._bar if self._terminal else self._lines, name="progress", daemon=True
+            target=self._bar if sys.stderr.isatty() else self._lines, name="progress", daemon=True
         )
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressDisplay:
         self._thread.start()
         return self
 
@@ -51,35 +83,30 @@ class Progress:
             ended = False
             while not ended:
                 ended = self._done.wait(BAR_EVERY_S)
-                skipped = self._tally.objects_skipped
+                skipped = self._run.objects_skipped
                 if skipped != bar.initial:
                     bar.n += skipped - bar.initial
                     bar.initial = skipped
-                bar.total = self._tally.objects_total
-                bar.set_postfix_str(f"{self._tally.rows_failed} errors", refresh=False)
-                bar.update(skipped + rows_done(self._tally) - bar.n)
+                bar.total = self._run.objects_total
+                bar.set_postfix_str(f"{self._run.rows_failed} errors", refresh=False)
+                bar.update(skipped + self._run.rows_written - bar.n)
                 bar.refresh()
 
     def _lines(self) -> None:
         while not self._done.wait(LINE_EVERY_S):
-            say(progress_line(self._tally, time.monotonic()))
+            log(progress_line(self._run, time.monotonic()))
 
 
-def rows_done(tally: Tally) -> int:
-    """Return the rows this run has made."""
-    return tally.rows_scored + tally.rows_failed
-
-
-def progress_line(tally: Tally, now: float) -> str:
+def progress_line(run: RunState, now: float) -> str:
     """Return one line: rows, rate, errors and, once the listing is counted, the time left."""
-    done = rows_done(tally)
-    rate = done / max(now - tally.started, 1e-9)
-    line = f"{done + tally.objects_skipped} rows"
-    if tally.objects_total is not None:
-        line += f" of {tally.objects_total}"
-    line += f", {rate:.1f}/s, {tally.rows_failed} errors"
-    if tally.objects_total is not None and rate > 0:
-        left_s = max(tally.objects_total - tally.objects_skipped - done, 0) / rate
+    done = run.rows_written
+    rate = done / max(now - run.scoring_since, 1e-9)
+    line = f"{done + run.objects_skipped} rows"
+    if run.objects_total is not None:
+        line += f" of {run.objects_total}"
+    line += f", {rate:.1f}/s, {run.rows_failed} errors"
+    if run.objects_total is not None and rate > 0:
+        left_s = max(run.objects_total - run.objects_skipped - done, 0) / rate
         line += f", about {_duration(left_s)} left"
     return line
 

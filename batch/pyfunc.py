@@ -1,11 +1,12 @@
-"""The model: pinned to one version, identified by its content, asked for rows."""
+"""The model: resolved to one version, identified by its digest, its files at hand."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
+import json
 import logging
+import re
 import shutil
 import tempfile
 import warnings
@@ -14,19 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from batch.faults import CannotRunError, without_passwords
 from batch.locations import path_of
-from batch.table.parts import model_column_type
 
-# 32 x 32 grey pixels, to see the model's columns before any scan is read.
-PROBE_PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAAAAABWESUoAAAANUlEQVR42mNg4BCQUNAwsHDw"
-    "CIhIyCioaOiYMGPBig07Dpy4cOPBiw8/GEYVjCoYVTBSFQAAl2zwEJjgKNwAAAAASUVORK5C"
-    "YII="
-)
-MAX_ERROR_CHARACTERS = 500
-# Written by MLflow and Python beside the model, different for every download.
+DIGEST = "model_digest"  # the key in the model's own metadata
+SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+# Written by MLflow beside the model, different for every download or every time it is saved.
 NOT_CONTENT = {"registered_model_meta"}
+NOT_CONTENT_OF_MLMODEL = {
+    "artifact_path",
+    "model_id",
+    "model_size_bytes",
+    "model_uuid",
+    "run_id",
+    "utc_time_created",
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class PinnedModel:
     Attributes:
         uri: `models:/name/version`, or the run's or folder's URI.
         family: what stays the same from version to version: `models:/name`, or `uri` itself.
-        digest: SHA-256 over the names and contents of its files.
+        digest: the model's identity, the same wherever and whenever it was saved.
         folder: its files.
     """
 
@@ -74,7 +79,7 @@ def pinned_model(model_uri: str) -> Iterator[PinnedModel]:
             uri, name, version = _resolve(model_uri)
             folder = _files(uri, scratch)
         family = f"models:/{name}" if name else uri
-        yield PinnedModel(uri, family, digest_of(folder), folder, name, version)
+        yield PinnedModel(uri, family, model_digest(folder), folder, name, version)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -128,93 +133,43 @@ def _missing(uri: str, error: Exception) -> str:
     )
 
 
-def digest_of(folder: Path) -> str:
-    """Return the SHA-256 over a model's files: relative names and contents, in sorted order."""
+def model_digest(folder: Path) -> str:
+    """Return the digest that the model carries, else one over its files.
+
+    The model records a SHA-256 over the files that decide an answer when it is saved, as
+    `model_digest` in the metadata of its MLmodel file.
+    """
+    described = _mlmodel(folder)
+    recorded = (described.get("metadata") or {}).get(DIGEST)
+    if isinstance(recorded, str) and SHA256_HEX.fullmatch(recorded):
+        return recorded
+    return _digest_of_files(folder, described)
+
+
+def _mlmodel(folder: Path) -> dict[str, Any]:
+    try:
+        described = yaml.safe_load((folder / "MLmodel").read_bytes())
+    except (OSError, yaml.YAMLError) as error:
+        raise CannotRunError(
+            f"Cannot read {folder / 'MLmodel'} ({type(error).__name__}). Check --model-uri."
+        ) from error
+    return described if isinstance(described, dict) else {}
+
+
+def _digest_of_files(folder: Path, described: dict[str, Any]) -> str:
+    """Return the SHA-256 over a model's files: relative names and contents, in sorted order.
+
+    In MLmodel, what MLflow writes anew each time the same model is saved does not count.
+    """
+    same = {k: v for k, v in described.items() if k not in NOT_CONTENT_OF_MLMODEL}
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in NOT_CONTENT and path.suffix != ".pyc":
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-class Scorer:
-    """A loaded pyfunc. `columns` maps its columns to their types, in its order."""
-
-    def __init__(self, folder: Path, columns: dict[str, str] | None = None) -> None:
-        """Load the model.
-
-        Args:
-            folder: its files.
-            columns: what an earlier run found; without it the model is probed.
-
-        Raises:
-            CannotRunError: it cannot be loaded, or gives no rows for a probe.
-        """
-        import mlflow.pyfunc
-
-        with quiet_mlflow():
-            try:
-                self.model: Any = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
-            except Exception as error:  # whatever the model's own code raises
-                first = _first_cause(error)
-                raise CannotRunError(
-                    f"The model cannot be loaded ({type(first).__name__}: {_one_line(first)}). "
-                    "Install the requirements it lists, or choose another --model-uri."
-                ) from error
-        self.columns = columns or self._probe()
-
-    def _probe(self) -> dict[str, str]:
-        try:
-            frame = self._predict([b"", PROBE_PNG])
-        except Exception as error:  # whatever the model's own code raises
-            raise CannotRunError(
-                f"The model gives no rows ({type(error).__name__}: {_one_line(error)}). Expected a "
-                "pyfunc with one input column `image` and one row per image; choose another "
-                "--model-uri."
-            ) from error
-        outputs = self.model.metadata.get_output_schema()
-        declared = (
-            {column.name: column.type.name for column in outputs.inputs}
-            if outputs is not None and not outputs.is_tensor_spec()
-            else {}
-        )
-        names = [str(name) for name in frame.columns]
-        if "error" not in names:
-            raise CannotRunError(
-                f"Expected a model whose rows have a column `error`. Received: {', '.join(names)}. "
-                "Choose another --model-uri."
+            name = path.relative_to(folder).as_posix()
+            data = (
+                json.dumps(same, sort_keys=True, default=str).encode()
+                if name == "MLmodel"
+                else path.read_bytes()
             )
-        example = frame.iloc[1].to_dict()
-        return {name: model_column_type(name, declared.get(name), example[name]) for name in names}
-
-    def _predict(self, images: list[bytes]) -> Any:
-        import pandas as pd
-
-        frame = self.model.predict(pd.DataFrame({"image": pd.Series(images, dtype=object)}))
-        if not isinstance(frame, pd.DataFrame):
-            raise TypeError(f"expected a DataFrame, received {type(frame).__name__}")
-        if len(frame) != len(images):
-            raise ValueError(f"expected {len(images)} rows, received {len(frame)}")
-        return frame
-
-    def score(self, images: list[bytes]) -> list[dict[str, Any]]:
-        """Return one row per image, in order. A batch that fails is asked again one by one."""
-        try:
-            rows: list[dict[str, Any]] = self._predict(images).to_dict("records")
-            return rows
-        except Exception as error:  # whatever the model's own code raises
-            if len(images) == 1:
-                return [{"error": f"model_failed: {type(error).__name__}: {_one_line(error)}"}]
-        return [row for image in images for row in self.score([image])]
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """Return what the model's own code raised, which MLflow wraps."""
-    while (cause := error.__cause__) is not None:
-        error = cause
-    return error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:MAX_ERROR_CHARACTERS]
+            digest.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
+    return digest.hexdigest()

@@ -1,77 +1,75 @@
-"""What a run says of itself: its summary and its parameters."""
+"""What a run reports: the whole output, then what this run did."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from batch.summary import NOTICE, Counts, versions
-
-if TYPE_CHECKING:
-    from batch.job import Job, Prepared
+from batch.progress import RunState
+from batch.pyfunc import PinnedModel
+from batch.settings import JobSettings
+from batch.summary import NOTICE, TableCounts, versions
 
 
 def summarise(
-    prepared: Prepared,
-    counts: Counts,
+    settings: JobSettings,
+    model: PinnedModel,
+    counts: TableCounts,
     kept: dict[str, int],
-    started: float,
+    run: RunState,
     run_id: str | None,
 ) -> dict[str, Any]:
-    """Return the summary of the whole output and of this run."""
-    job, tally = prepared.job, prepared.tally
-    errors = sum(counts.errors.values())
-    new_rows = tally.rows_scored + tally.rows_failed
-    seconds = max(time.monotonic() - tally.started, 1e-9)
-    summary = {
+    """Return the summary of the whole output and of this run.
+
+    Args:
+        kept: rows removed, and rows beyond `--limit`.
+        run_id: of the MLflow run.
+    """
+    seconds = max(time.monotonic() - run.scoring_since, 1e-9)
+    return {
         "notice": NOTICE,
-        "input": job.input.uri,
-        "output": job.output.uri,
-        "engine": job.engine,
-        "model_uri": prepared.model.uri,
-        "model_digest": prepared.model.digest,
-        "objects_listed": tally.objects_listed,
-        "bytes_listed": tally.bytes_listed,
-        "objects_passed_over": tally.objects_passed_over,
+        "input": settings.input.uri,
+        "output": settings.output.uri,
+        "engine": settings.engine,
+        "model_uri": model.uri,
+        "model_digest": model.digest,
+        "objects_listed": run.objects_listed,
+        "bytes_listed": run.bytes_listed,
+        "objects_passed_over": run.objects_passed_over,
         "rows": counts.rows,
-        "rows_lost": tally.objects_listed + kept["rows_beyond_limit"] - counts.rows,
-        "rows_scored": counts.rows - errors,
-        "rows_with_errors": errors,
+        "rows_lost": run.objects_listed + kept["rows_beyond_limit"] - counts.rows,
+        "rows_scored": counts.rows - counts.failed,
+        "rows_with_errors": counts.failed,
+        "answered": counts.answered,
+        "undecided": counts.undecided,
+        "out_of_domain": counts.out_of_domain,
+        "failed": counts.failed,
         "labels": dict(sorted(counts.labels.items())),
         "errors": dict(counts.errors.most_common()),
-        "objects_skipped": tally.objects_skipped,
-        "objects_read": tally.objects_read,
-        "bytes_read": tally.bytes_read,
-        "rows_written": new_rows,
-        **kept,
         "parts": len(counts.parts),
-        "scans_per_s": round(new_rows / seconds, 3),
-        "wall_time_s": round(time.monotonic() - started, 3),
+        # This run.
+        "objects_skipped": run.objects_skipped,
+        "objects_read": run.objects_read,
+        "bytes_read": run.bytes_read,
+        "rows_written": run.rows_written,
+        **kept,
+        "scans_per_s": round(run.rows_written / seconds, 3) if run.rows_written else None,
+        "wall_time_s": round(time.monotonic() - run.started, 3),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(*(["pyspark"] if job.engine == "spark" else [])),
+        "versions": versions(*(["pyspark"] if settings.engine == "spark" else [])),
         "mlflow_run_id": run_id,
     }
-    if counts.out_of_domain is not None:
-        summary["out_of_domain"] = counts.out_of_domain
-    return summary
 
 
-def parameters(job: Job) -> dict[str, Any]:
-    """Return what the MLflow run records as parameters."""
-    return {
-        "input": job.input.uri,
-        "output": job.output.uri,
-        "model_uri": job.model_uri,
-        "include": ", ".join(job.selection.include) or None,
-        "exclude": ", ".join(job.selection.exclude) or None,
-        "limit": job.selection.limit,
-        "inventory": job.inventory,
-        "format": job.format,
-        "batch_size": job.pace.batch_size,
-        "workers": job.pace.workers,
-        "no_sign_request": job.access.no_sign_request,
-        "retry_failed": job.retry_failed,
-        "engine": job.engine,
-        "master": job.master,
-    }
+def last_line(summary: dict[str, Any]) -> str:
+    """Return one line for a person: what this run did, and what the output holds now."""
+    if summary["rows_written"]:
+        did = f"{summary['rows_written']} rows written in {summary['wall_time_s']:.0f} s"
+    else:
+        did = "Nothing new: every object had a row for this content by this model"
+    holds = ", ".join(
+        f"{summary[name]} {name.replace('_', ' ')}"
+        for name in ("answered", "undecided", "out_of_domain", "failed")
+    )
+    return f"{did}. The output holds {summary['rows']} rows: {holds}."

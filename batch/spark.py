@@ -18,45 +18,41 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from batch.faults import CannotRunError
-from batch.locations import Access, Location, input_client
-from batch.pipeline import Pace, Stamp, Tally, score_all
-from batch.pyfunc import Scorer
-from batch.source.fetch import make_reader
+from batch.model_process import ModelProcess
+from batch.pipeline import score_objects
+from batch.progress import RunState
+from batch.pyfunc import PinnedModel
+from batch.settings import JobSettings
 from batch.source.listing import ScanObject
-from batch.store.stores import open_store
-from batch.table.journal import SegmentSink
-from batch.table.output import JOURNAL, write_segment
-from batch.table.parts import decode, schema_of
-
-if TYPE_CHECKING:
-    from batch.job import Prepared
+from batch.source.source import Source
+from batch.store.stores import Store, open_store
+from batch.table.journal import JOURNAL, Journal, read_segment
+from batch.table.output import Output
 
 TASK_OBJECTS = 512  # at most; two batch windows
 TASKS_PER_SLOT = 4  # in a wave, so that a slow task leaves no core idle
 WAVES = 2  # under way together: one finishes while the next is running
 
-_scorers: dict[str, Scorer] = {}  # of this worker process, by the model's digest
+_models: dict[str, ModelProcess] = {}  # of this worker process, by the model's digest
 
 
 @dataclass(frozen=True)
-class TaskSettings:
-    """What every task needs; plain values that Spark can pickle."""
+class Task:
+    """What every task needs; values that Spark can pickle."""
 
-    input: Location
-    output: Location
-    access: Access
-    pace: Pace
-    stamp: Stamp
-    columns: dict[str, str]
+    job: JobSettings
+    model: PinnedModel  # its folder is the driver's; executors have the zip file
     model_zip: str
+    schema: pa.Schema
 
 
 @dataclass(frozen=True)
@@ -71,31 +67,28 @@ class TaskResult:
     fault: str | None = None
 
 
-def score_on_spark(prepared: Prepared) -> None:
-    """Score the prepared objects on a cluster.
+def score_on_spark(
+    objects: Iterator[ScanObject],
+    settings: JobSettings,
+    model: PinnedModel,
+    output: Output,
+    run: RunState,
+) -> None:
+    """Score every object on a cluster; the driver moves rows from the journal into parts.
 
     Raises:
         CannotRunError: Spark cannot be started, or a task met something that ends the job.
     """
-    job, model = prepared.job, prepared.model
     with tempfile.TemporaryDirectory(prefix="batch-spark-") as scratch:
-        context = _start(job.master)
+        context = _start(settings.master)
         try:
             model_zip = Path(scratch, f"model-{model.digest[:16]}.zip")
             _zip(model.folder, model_zip, "")
             _zip(Path(__file__).parent, Path(scratch, "batch.zip"), "batch/")
             context.addFile(str(model_zip))
             context.addPyFile(str(Path(scratch, "batch.zip")))
-            settings = TaskSettings(
-                job.input,
-                job.output,
-                job.access,
-                job.pace,
-                Stamp(model.uri, model.digest),
-                prepared.columns,
-                model_zip.name,
-            )
-            _run_waves(prepared, context, settings)
+            task = Task(settings, model, model_zip.name, output.schema)
+            _run_waves(objects, context, task, output, run)
         finally:
             context.stop()
 
@@ -142,23 +135,25 @@ def _zip(folder: Path, target: Path, prefix: str) -> None:
                 archive.write(path, prefix + path.relative_to(folder).as_posix())
 
 
-def _run_waves(prepared: Prepared, context: Any, settings: TaskSettings) -> None:
+def _run_waves(
+    objects: Iterator[ScanObject], context: Any, task: Task, output: Output, run: RunState
+) -> None:
     slots = context.defaultParallelism
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    waves = enumerate(_waves(prepared.scans, slots * TASKS_PER_SLOT * TASK_OBJECTS))
+    started = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    waves = enumerate(_waves(objects, slots * TASKS_PER_SLOT * TASK_OBJECTS))
     running: set[Future[list[TaskResult]]] = set()
     with ThreadPoolExecutor(WAVES, thread_name_prefix="wave") as pool:
         try:
-            while not prepared.stop.is_set():
+            while not run.stop.is_set():
                 while len(running) < WAVES and (numbered := next(waves, None)):
                     number, wave = numbered
-                    name = f"{JOURNAL}{run}-w{number:05d}"
-                    running.add(pool.submit(_run_wave, context, wave, slots, settings, name))
+                    name = f"{started}-w{number:05d}"
+                    running.add(pool.submit(_run_wave, context, wave, slots, task, name))
                 if not running:
                     break
                 done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for wave_done in done:
-                    _collect(prepared, _results(wave_done))
+                    _collect(_results(wave_done), output, run)
         finally:
             context.cancelAllJobs()
 
@@ -169,15 +164,15 @@ def _waves(scans: Iterator[ScanObject], size: int) -> Iterator[list[ScanObject]]
 
 
 def _run_wave(
-    context: Any, wave: list[ScanObject], slots: int, settings: TaskSettings, name: str
+    context: Any, wave: list[ScanObject], slots: int, task: Task, name: str
 ) -> list[TaskResult]:
-    per_task = min(TASK_OBJECTS, max(settings.pace.batch_size, len(wave) // (slots * 2)))
+    per_task = min(TASK_OBJECTS, max(task.job.concurrency.batch_size, len(wave) // (slots * 2)))
     tasks = -(-len(wave) // per_task)
 
     def run(number: int, scans: Iterable[ScanObject]) -> Iterator[TaskResult]:
         from batch.spark import run_task
 
-        yield run_task(f"{name}-t{number:05d}", list(scans), settings)
+        yield run_task(f"{name}-t{number:05d}", list(scans), task)
 
     results: list[TaskResult] = (
         context.parallelize(wave, tasks).mapPartitionsWithIndex(run).collect()
@@ -197,22 +192,20 @@ def _results(wave: Future[list[TaskResult]]) -> list[TaskResult]:
         ) from error
 
 
-def _collect(prepared: Prepared, results: list[TaskResult]) -> None:
-    output, tally = prepared.output, prepared.tally
+def _collect(results: list[TaskResult], output: Output, run: RunState) -> None:
     for result in results:
-        tally.objects_read += result.objects_read
-        tally.bytes_read += result.bytes_read
-        tally.rows_scored += result.rows_scored
-        tally.rows_failed += result.rows_failed
+        run.objects_read += result.objects_read
+        run.bytes_read += result.bytes_read
+        run.rows_scored += result.rows_scored
+        run.rows_failed += result.rows_failed
         for name in result.segments:
-            data, _tag = output.store.read(name)
-            output.adopt([name], decode(data, "parquet", output.schema))
+            output.adopt(name, read_segment(output.store, name, output.schema))
     for result in results:
         if result.fault:
             raise CannotRunError(result.fault)
 
 
-def run_task(name: str, scans: list[ScanObject], settings: TaskSettings) -> TaskResult:
+def run_task(name: str, scans: list[ScanObject], task: Task) -> TaskResult:
     """Score one task's objects on an executor, going on from what a lost attempt has written.
 
     Args:
@@ -221,64 +214,56 @@ def run_task(name: str, scans: list[ScanObject], settings: TaskSettings) -> Task
     from pyspark import TaskContext
 
     context: Any = TaskContext.get()
-    store = open_store(settings.output, settings.access)
-    schema = schema_of(settings.columns)
-    segments = store.names(f"{name}-")
-    done: set[str] = set()
-    failed = 0
-    for segment in segments:
-        table = decode(store.read(segment)[0], "parquet", schema)
-        done.update(table["uri"].to_pylist())
-        failed += table.num_rows - table["error"].null_count
-    tally = Tally(rows_scored=len(done) - failed, rows_failed=failed)
+    job = task.job
+    store = open_store(job.output, job.access)
+    segments = store.names(f"{JOURNAL}{name}-")
+    run, done = _rows_there(store, segments, task.schema)
 
-    def write(segment: str, table: Any) -> None:
-        write_segment(store, segment, table)
+    def adopt(segment: str, _table: pa.Table) -> None:
         segments.append(segment)
 
-    wake: SimpleQueue[Any] = SimpleQueue()
-    sink = SegmentSink(
-        write, f"{name}-a{context.taskAttemptId():08d}", schema, settings.pace.segment_rows, wake
-    )
     fault = None
     try:
-        score_all(
+        score_objects(
             (scan for scan in scans if scan.uri not in done),
-            make_reader(input_client(settings.input, settings.access)),
-            _scorer(settings),
-            settings.stamp,
-            sink,
-            settings.pace,
-            threading.Event(),
-            tally,
-            wake,
+            Source(job.input, job.access).fetch,
+            _model(task),
+            Journal(store, f"{name}-a{context.taskAttemptId():08d}", task.schema, adopt),
+            job.concurrency,
+            run,
         )
     except CannotRunError as error:  # as it would on the next attempt
         fault = str(error)
     return TaskResult(
-        segments,
-        tally.objects_read,
-        tally.bytes_read,
-        tally.rows_scored,
-        tally.rows_failed,
-        fault,
+        segments, run.objects_read, run.bytes_read, run.rows_scored, run.rows_failed, fault
     )
 
 
-def _scorer(settings: TaskSettings) -> Scorer:
+def _rows_there(store: Store, segments: list[str], schema: pa.Schema) -> tuple[RunState, set[str]]:
+    """Count the rows of an earlier attempt's segments; return the objects they are of as well."""
+    run, done = RunState(), set[str]()
+    for segment in segments:
+        table = read_segment(store, segment, schema)
+        done.update(table["uri"].to_pylist())
+        run.rows_failed += table.num_rows - table["error"].null_count
+    run.rows_scored = len(done) - run.rows_failed
+    return run, done
+
+
+def _model(task: Task) -> ModelProcess:
     """Return this worker process's model, loaded once."""
     from pyspark import SparkFiles
 
-    digest = settings.stamp.model_digest
-    if digest not in _scorers:
+    digest = task.model.digest
+    if digest not in _models:
         folder = Path(SparkFiles.getRootDirectory(), f"model-{digest}")
         if not folder.exists():
             scratch = Path(tempfile.mkdtemp(dir=folder.parent))
-            with zipfile.ZipFile(SparkFiles.get(settings.model_zip)) as archive:
+            with zipfile.ZipFile(SparkFiles.get(task.model_zip)) as archive:
                 archive.extractall(scratch)
             try:
                 scratch.rename(folder)
             except OSError:  # another worker process of this executor was first
                 shutil.rmtree(scratch, ignore_errors=True)
-        _scorers[digest] = Scorer(folder, settings.columns)
-    return _scorers[digest]
+        _models[digest] = ModelProcess(replace(task.model, folder=folder))
+    return _models[digest]

@@ -18,20 +18,63 @@ from batch.table.job_record import MANIFEST, SUMMARY
 from batch.table.output import SUCCESS, Output
 
 KINDS_KEPT = 50
-OWN_KINDS = re.compile(r"(not_found|forbidden|archived|read_failed|too_large|model_failed): ")
+SAMPLE_SIZE = 20
+OWN_KINDS = re.compile(
+    r"(not_found|forbidden|archived|read_failed|too_large|model_failed|model_died): "
+)
 NOTICE = "Research software, not a medical device."
 
 
 @dataclass
-class Counts:
-    """What the parts hold."""
+class TableCounts:
+    """What the parts hold. A row is one of `answered`, `undecided`, `out_of_domain`, `failed`.
+
+    Attributes:
+        rows: all of them.
+        failed: rows with an error.
+        out_of_domain: scans unlike those the model was trained on. Their label means nothing.
+        undecided: other scans whose answer is not one class at the model's error rate.
+        answered: the rest.
+        labels: how many of the answered have each label.
+        errors: how many of the failed have each kind of error.
+        sample: a few errors.
+        parts: the names of the files.
+    """
 
     rows: int = 0
+    answered: int = 0
+    undecided: int = 0
+    out_of_domain: int = 0
+    failed: int = 0
     labels: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     sample: list[dict[str, str]] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
-    out_of_domain: int | None = None
+
+    def add(self, part: str, table: pa.Table) -> None:
+        """Count the rows of a part."""
+        failed = pa.compute.is_valid(table["error"])
+        out_of_domain = pa.compute.and_not(_flags(table, "out_of_domain"), failed)
+        answered_or_undecided = pa.compute.invert(pa.compute.or_(failed, out_of_domain))
+        undecided = pa.compute.and_(_flags(table, "undecided"), answered_or_undecided)
+        answered = pa.compute.and_not(answered_or_undecided, undecided)
+        self.parts.append(part)
+        self.rows += table.num_rows
+        self.failed += _number(failed)
+        self.out_of_domain += _number(out_of_domain)
+        self.undecided += _number(undecided)
+        self.answered += _number(answered)
+        self.labels.update(_frequencies(table["label"].filter(answered)))
+        self._add_errors(part, table.filter(failed))
+
+    def _add_errors(self, part: str, failed: pa.Table) -> None:
+        for text, number in _frequencies(failed["error"]).items():
+            kind = error_kind(text)
+            room = len(self.errors) < KINDS_KEPT or kind in self.errors
+            self.errors[kind if room else "other"] += number
+        for row in failed.select(["etag", "error"]).slice(0, SAMPLE_SIZE).to_pylist():
+            if len(self.sample) < SAMPLE_SIZE:
+                self.sample.append({"part": part, **row})
 
 
 def error_kind(text: str) -> str:
@@ -46,36 +89,35 @@ def error_kind(text: str) -> str:
     return re.sub(r"\d+(?:[.,]\d+)*", "#", plain)[:120]
 
 
-def count_rows(output: Output, sample_size: int = 20) -> Counts:
-    """Read every part and count labels and error kinds, with a few errors as examples.
+def count_rows(output: Output) -> TableCounts:
+    """Read every part and count what it holds.
 
-    The sample names a row by part and ETag, not by its key, which may hold a patient's name.
+    The sample of errors names a row by part and ETag, not by its key, which may hold a patient's
+    name.
     """
-    counts = Counts()
+    counts = TableCounts()
     for part, table in output.tables():
-        counts.parts.append(part)
-        counts.rows += table.num_rows
-        counts.labels.update(_tally(table["label"]))
-        failed = table.filter(pa.compute.is_valid(table["error"]))
-        for text, number in _tally(failed["error"]).items():
-            kind = error_kind(text)
-            room = len(counts.errors) < KINDS_KEPT or kind in counts.errors
-            counts.errors[kind if room else "other"] += number
-        for row in failed.select(["etag", "error"]).slice(0, sample_size).to_pylist():
-            if len(counts.sample) < sample_size:
-                counts.sample.append({"part": part, **row})
-        if "out_of_domain" in table.column_names:
-            flagged = pa.compute.sum(table["out_of_domain"]).as_py() or 0
-            counts.out_of_domain = (counts.out_of_domain or 0) + flagged
+        counts.add(part, table)
     return counts
 
 
-def _tally(column: pa.ChunkedArray) -> dict[str, int]:
+def _flags(table: pa.Table, column: str) -> pa.ChunkedArray:
+    """Return a column's truth values; null, or a column that the model does not have, is false."""
+    if column not in table.column_names or table[column].type != pa.bool_():
+        return pa.chunked_array([pa.repeat(pa.scalar(False), table.num_rows)])
+    return pa.compute.fill_null(table[column], False)
+
+
+def _number(flags: pa.ChunkedArray) -> int:
+    return int(pa.compute.sum(flags).as_py() or 0)
+
+
+def _frequencies(column: pa.ChunkedArray) -> dict[str, int]:
     pairs = pa.compute.value_counts(pa.compute.drop_null(column)).to_pylist()
     return {pair["values"]: pair["counts"] for pair in pairs}
 
 
-def write_results(store: Store, summary: dict[str, Any], counts: Counts) -> None:
+def write_results(store: Store, summary: dict[str, Any], counts: TableCounts) -> None:
     """Write `summary.json`, the manifest for Athena and Hive, then `_SUCCESS`, in this order."""
     manifest = "".join(f"{store.uri}{part}\n" for part in counts.parts)
     store.write(MANIFEST, manifest.encode())

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from batch.faults import CannotRunError, without_passwords
+from batch.progress import log
 from batch.pyfunc import PinnedModel, quiet_mlflow
-from batch.summary import Counts
+from batch.settings import JobSettings
+from batch.summary import TableCounts
 
 EXPERIMENT = "batch_scoring"
 
 
-class TrackedRun:
+class NoRun:
+    """What takes the place of an MLflow run with `--no-tracking`."""
+
+    run_id: str | None = None
+
+    def log_results(self, summary: dict[str, Any], counts: TableCounts) -> None:
+        """Record nothing."""
+
+
+class TrackedRun(NoRun):
     """One MLflow run. After it has begun, a tracking server that fails costs a warning only."""
 
-    def __init__(self, parameters: dict[str, Any], model: PinnedModel) -> None:
+    def __init__(self, settings: JobSettings, model: PinnedModel) -> None:
         """Start the run (or continue the one `mlflow run` has made) and log parameters.
 
         Raises:
@@ -23,7 +36,6 @@ class TrackedRun:
         """
         import mlflow
 
-        self.problem: str | None = None
         with quiet_mlflow():
             try:
                 if not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & set(
@@ -31,21 +43,21 @@ class TrackedRun:
                 ):
                     mlflow.set_experiment(EXPERIMENT)
                 run = mlflow.start_run()
-                self.run_id: str = run.info.run_id
+                self.run_id = run.info.run_id
                 # `mlflow run` has logged its own, as shell words; a parameter cannot be changed.
                 there = run.data.params
-                mlflow.log_params(
-                    {k: v for k, v in parameters.items() if v is not None and k not in there}
-                )
+                given = {k: v for k, v in settings.parameters().items() if v is not None}
+                mlflow.log_params({k: v for k, v in given.items() if k not in there})
                 mlflow.set_tags({"model_uri": model.uri, "model_digest": model.digest})
-                self._link(model)
+                self._link(run.info.run_id, model)
             except Exception as error:  # each store and server raises its own
                 raise CannotRunError(
                     f"The MLflow tracking server cannot be used ({_one_line(error)}). Check "
                     "MLFLOW_TRACKING_URI and its credentials, or add --no-tracking."
                 ) from error
 
-    def _link(self, model: PinnedModel) -> None:
+    @staticmethod
+    def _link(run_id: str, model: PinnedModel) -> None:
         import mlflow
         from mlflow.entities import LoggedModelInput
 
@@ -55,27 +67,49 @@ class TrackedRun:
         mlflow.set_tags({"model_name": model.name, "model_version": model.version})
         logged = client.get_model_version(model.name, model.version).model_id
         if logged:
-            client.log_inputs(self.run_id, models=[LoggedModelInput(model_id=logged)])
-        client.set_model_version_tag(
-            model.name, model.version, "last_batch_scoring_run", self.run_id
-        )
+            client.log_inputs(run_id, models=[LoggedModelInput(model_id=logged)])
+        client.set_model_version_tag(model.name, model.version, "last_batch_scoring_run", run_id)
 
-    def end(self, summary: dict[str, Any] | None, counts: Counts | None, finished: bool) -> None:
-        """Log what came out and end the run; keep in `problem` why that did not work."""
+    def log_results(self, summary: dict[str, Any], counts: TableCounts) -> None:
+        """Log what came out."""
         import mlflow
 
-        with quiet_mlflow():
-            try:
-                if summary is not None and counts is not None:
-                    mlflow.log_metrics(metrics_of(summary))
-                    mlflow.log_dict(summary, "summary.json")
-                    mlflow.log_dict(counts.sample, "errors_sample.json")
-            except Exception as error:  # each store and server raises its own
-                self.problem = _one_line(error)
-            try:
-                mlflow.end_run("FINISHED" if finished else "KILLED")
-            except Exception as error:  # each store and server raises its own
-                self.problem = _one_line(error)
+        with _warn_only():
+            mlflow.log_metrics(metrics_of(summary))
+            mlflow.log_dict(summary, "summary.json")
+            mlflow.log_dict(counts.sample, "errors_sample.json")
+
+    def end(self, status: str) -> None:
+        """End the run: FINISHED or KILLED."""
+        import mlflow
+
+        with _warn_only():
+            mlflow.end_run(status)
+
+
+@contextlib.contextmanager
+def tracked_run(settings: JobSettings, model: PinnedModel) -> Iterator[NoRun]:
+    """Have an MLflow run, if wanted, which ends as KILLED unless the block finishes."""
+    if not settings.tracking:
+        yield NoRun()
+        return
+    tracked = TrackedRun(settings, model)
+    status = "KILLED"
+    try:
+        yield tracked
+        status = "FINISHED"
+    finally:
+        tracked.end(status)
+
+
+@contextlib.contextmanager
+def _warn_only() -> Iterator[None]:
+    """Turn whatever the tracking server raises into a warning: the rows are there without it."""
+    with quiet_mlflow():
+        try:
+            yield
+        except Exception as error:  # each store and server raises its own
+            log(f"Warning: the MLflow run is incomplete ({_one_line(error)}).")
 
 
 def metrics_of(summary: dict[str, Any]) -> dict[str, float]:
@@ -86,12 +120,16 @@ def metrics_of(summary: dict[str, Any]) -> dict[str, float]:
         "rows_scored",
         "rows_with_errors",
         "rows_lost",
+        "answered",
+        "undecided",
+        "out_of_domain",
+        "failed",
         "objects_read",
         "bytes_read",
         "wall_time_s",
         "scans_per_s",
     )
-    metrics = {name: float(summary[name]) for name in names}
+    metrics = {name: float(summary[name]) for name in names if summary[name] is not None}
     for label, number in summary["labels"].items():
         metrics[f"label_{''.join(c if c.isalnum() else '_' for c in label)}"] = float(number)
     return metrics

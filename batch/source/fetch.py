@@ -6,7 +6,6 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,37 +45,33 @@ class Fetched:
     error: str | None = None
 
 
-Read = Callable[[ScanObject], Fetched]
-
-
-def make_reader(client: Any | None) -> Read:
-    """Return a thread-safe function from an object to its bytes.
+def fetch_object(client: Any | None, scan: ScanObject) -> Fetched:
+    """Read an object whole; what is wrong with it becomes its error.
 
     Args:
         client: an S3 client; None when the objects are local files.
+
+    Raises:
+        Exception: credentials have ended, so that every further object would fail as well.
     """
-
-    def read(scan: ScanObject) -> Fetched:
-        if scan.size_bytes > MAX_BYTES:
-            return Fetched(scan, None, f"too_large: {scan.size_bytes} bytes; at most {MAX_BYTES}")
-        try:
-            return _read_s3(client, scan) if client else _read_file(scan)
-        except Exception as error:
-            if is_credential_fault(error):
-                raise
-            return Fetched(scan, None, read_fault(error))
-
-    return read
+    if scan.size_bytes > MAX_BYTES:
+        return Fetched(scan, None, f"too_large: {scan.size_bytes} bytes; at most {MAX_BYTES}")
+    try:
+        return _fetch_from_s3(client, scan) if client else _fetch_file(scan)
+    except Exception as error:
+        if is_credential_fault(error):
+            raise
+        return Fetched(scan, None, read_fault(error))
 
 
-def _read_file(scan: ScanObject) -> Fetched:
+def _fetch_file(scan: ScanObject) -> Fetched:
     path = path_of(scan.uri)
     now = local_object(path)  # first: a file that changes meanwhile is scored anew next time
     data = path.read_bytes()
     return Fetched(replace(now, size_bytes=len(data)), data)
 
 
-def _read_s3(client: Any, scan: ScanObject) -> Fetched:
+def _fetch_from_s3(client: Any, scan: ScanObject) -> Fetched:
     bucket, _, key = scan.uri.removeprefix("s3://").partition("/")
     data, response = read_s3_object(client, bucket, key)
     now = ScanObject(scan.uri, len(data), strip_quotes(response["ETag"]), response["LastModified"])

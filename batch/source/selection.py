@@ -30,7 +30,7 @@ class Selection:
     limit: int | None = None
 
     def takes(self, name: str) -> bool:
-        """Say whether the patterns let a name below the input through."""
+        """Return whether the patterns let a name below the input through."""
         included = not self.include or any(fnmatchcase(name, p) for p in self.include)
         return included and not any(fnmatchcase(name, p) for p in self.exclude)
 
@@ -68,7 +68,7 @@ def select(pages: Pages, prefix: str, selection: Selection) -> Iterator[Selected
 
 
 def is_system_file(name: str) -> bool:
-    """Say whether a name below the input, or a folder in it, is hidden or an operating system's.
+    """Return whether a name below the input, or a folder in it, is hidden or an operating system's.
 
     `.DS_Store`, `._x.png`, `__MACOSX/x.png`, `Thumbs.db`.
     """

@@ -18,12 +18,12 @@ def key_of(uri: str) -> bytes:
     return blake2b(uri.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def version_of(etag: str, model_uri: str, model_digest: str) -> int:
+def version_of(etag: str, model_digest: str) -> int:
     """Return a hash of what a row was made from: content and model. Two differ when one changed.
 
     It is only ever compared with another version of the same object, so 8 bytes are plenty.
     """
-    text = f"{etag}\0{model_uri}\0{model_digest}"
+    text = f"{etag}\0{model_digest}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
@@ -93,7 +93,7 @@ class KeySet:
         self._runs: list[npt.NDArray[np.bytes_]] = []
 
     def add(self, uris: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Add objects; say of each whether it is new."""
+        """Add objects; return for each whether it is new."""
         keys = np.array([key_of(uri) for uri in uris], KEY)
         new = np.zeros(len(keys), np.bool_)
         new[np.unique(keys, return_index=True)[1]] = True

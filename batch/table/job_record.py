@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from batch.faults import CannotRunError
 from batch.source.selection import Selection
 from batch.store.stores import Store
-from batch.table.output import JOURNAL, SUCCESS
+from batch.table.journal import JOURNAL
+from batch.table.output import SUCCESS
+from batch.table.part_files import DIGESTS
 from batch.table.parts import PART_NAME
 
 JOB_NAME = "_job.json"
@@ -130,7 +132,7 @@ def clear(store: Store) -> None:
     store.delete(
         name
         for name in store.names()
-        if name in own or name.startswith(JOURNAL) or PART_NAME.fullmatch(name)
+        if name in own or name.startswith((JOURNAL, DIGESTS)) or PART_NAME.fullmatch(name)
     )
 
 

@@ -1,92 +1,61 @@
-"""Rows on their way to the journal: written by one thread while the next scans are scored."""
+"""The journal: rows that are durable and wait to be moved into a part."""
 
 from __future__ import annotations
 
-import threading
-import time
+import hashlib
+import re
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
 
-from batch.table.parts import to_table
+from batch.faults import CannotRunError
+from batch.store.stores import Store
+from batch.table.parts import decode, encode, to_table
 
-MAX_AGE_S = 30  # rows wait no longer than this for a segment to fill
+JOURNAL = "_journal/"
+DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{16})\.parquet")
+Adopt = Callable[[str, pa.Table], None]
 
-Write = Callable[[str, pa.Table], None]
 
+class Journal:
+    """Writes segments. Each has a name of its own, which ends in a digest of its content."""
 
-class SegmentSink:
-    """Collects rows and writes each full segment under a name of its own.
-
-    Attributes:
-        undurable: rows that a kill would lose.
-    """
-
-    def __init__(
-        self,
-        write: Write,
-        prefix: str,
-        schema: pa.Schema,
-        segment_rows: int,
-        wake: SimpleQueue[Any],
-    ) -> None:
-        """Open the sink.
+    def __init__(self, store: Store, prefix: str, schema: pa.Schema, adopt: Adopt) -> None:
+        """Open the journal; nothing is written yet.
 
         Args:
-            write: makes a table durable under a name; called from one thread.
             prefix: of the names; unique to this run (and, on Spark, to this attempt of a task).
-            wake: gets an item whenever `undurable` shrinks.
+            adopt: gets each segment's name and rows once they are durable.
         """
-        self.undurable = 0
-        self._write, self._prefix, self._schema = write, prefix, schema
-        self._segment_rows, self._wake = segment_rows, wake
-        self._rows: list[dict[str, Any]] = []
-        self._oldest = 0.0
-        self._number = 0
-        self._lock = threading.Lock()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._writing: list[Future[None]] = []
+        self._store, self._prefix, self._schema, self._adopt = store, prefix, schema, adopt
+        self._numbers = count()
 
-    def put(self, rows: list[dict[str, Any]]) -> None:
-        """Take rows; raise what an earlier write raised."""
-        if not self._rows:
-            self._oldest = time.monotonic()
-        self._rows.extend(rows)
-        with self._lock:
-            self.undurable += len(rows)
-        self._check()
-        if len(self._rows) >= self._segment_rows or time.monotonic() - self._oldest > MAX_AGE_S:
-            self._submit()
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Make rows durable, whole or not at all."""
+        table = to_table(rows, self._schema)
+        data = encode(table, "parquet")
+        digest = hashlib.sha256(data).hexdigest()[:16]
+        name = f"{JOURNAL}{self._prefix}-{next(self._numbers):06d}-{digest}.parquet"
+        self._store.write(name, data)
+        self._adopt(name, table)
 
-    def flush(self) -> None:
-        """Return when every row is durable; raise what a write raised."""
-        if self._rows:
-            self._submit()
-        self._writer.shutdown(wait=True)
-        self._check()
 
-    def _submit(self) -> None:
-        rows, self._rows = self._rows, []
-        name = f"{self._prefix}-{self._number:06d}.parquet"
-        self._number += 1
-        self._writing.append(self._writer.submit(self._store, name, rows))
+def read_segment(store: Store, name: str, schema: pa.Schema) -> pa.Table:
+    """Read a segment that a `Journal` wrote.
 
-    def _store(self, name: str, rows: list[dict[str, Any]]) -> None:
-        try:
-            self._write(name, to_table(rows, self._schema))
-            with self._lock:
-                self.undurable -= len(rows)
-        finally:
-            self._wake.put(None)
-
-    def _check(self) -> None:
-        pending = []
-        for write in self._writing:
-            if write.done():
-                write.result()
-            else:
-                pending.append(write)
-        self._writing = pending
+    Raises:
+        CannotRunError: it is damaged.
+    """
+    data, _tag = store.read(name)
+    expected = DIGEST_IN_NAME.search(name)
+    try:
+        if expected and hashlib.sha256(data).hexdigest()[:16] != expected[1]:
+            raise OSError("its content does not have the digest in its name")
+        return decode(data, "parquet", schema)
+    except (pa.ArrowException, OSError) as error:
+        raise CannotRunError(
+            f"{store.uri}{name} is damaged. Delete it and run the same command again: its objects "
+            "are then scored again."
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -19,6 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from batch.model_process import ModelProcess
+from batch.pyfunc import PinnedModel, pinned_model
 from tests.s3_server import ADMIN, S3Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,15 +147,34 @@ def run_cli(s3_server: S3Server, tmp_path: Path) -> Run:
     return run
 
 
+@pytest.fixture(scope="session")
+def stand_in_process(stand_in_model: Path) -> Iterator[ModelProcess]:
+    """Yield the stand-in in one process for the whole session: starting one takes seconds."""
+    with pinned_model(str(stand_in_model)) as pinned, ModelProcess(pinned) as process:
+        yield process
+
+
 @pytest.fixture
 def run_here(
     s3_server: S3Server,
+    stand_in_process: ModelProcess,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
     """Return a function that runs the same command in this process, which starts at once."""
     from batch.__main__ import main
+
+    @contextlib.contextmanager
+    def model_process(pinned: PinnedModel) -> Iterator[ModelProcess]:
+        if pinned.digest == stand_in_process.pinned.digest:
+            monkeypatch.setattr(stand_in_process, "pinned", pinned)
+            yield stand_in_process
+        else:
+            with ModelProcess(pinned) as process:
+                yield process
+
+    monkeypatch.setattr("batch.job.ModelProcess", model_process)
 
     def run(*arguments: object, credentials: tuple[str, str] = ADMIN, **variables: str) -> Result:
         environment = clean_environment(tmp_path, **(s3_server.env(credentials) | variables))

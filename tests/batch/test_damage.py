@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batch.source.fetch import make_reader
+from batch.source.fetch import fetch_object
 from batch.source.listing import local_object
 from tests.batch.conftest import Run, png
 
@@ -56,7 +56,7 @@ def test_a_file_that_changes_while_it_is_read_is_scored_anew_next_time(
         return data
 
     monkeypatch.setattr(Path, "read_bytes", read_then_change)
-    fetched = make_reader(None)(listed)
+    fetched = fetch_object(None, listed)
     assert fetched.data == png(1)
     assert fetched.scan.etag == listed.etag != local_object(path).etag
 

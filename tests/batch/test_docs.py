@@ -8,7 +8,7 @@ import re
 import click
 
 from batch.__main__ import main
-from batch.pipeline import MIN_WINDOW
+from batch.settings import MIN_WINDOW
 from batch.summary import OWN_KINDS
 from batch.table.output import ROWS_PER_PART
 from batch.table.parts import JOB_FIELDS, OBJECT_FIELDS

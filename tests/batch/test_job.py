@@ -54,7 +54,7 @@ def test_command_scores_a_prefix_and_prints_only_the_summary(
     assert json.loads(bucket.get("scores/summary.json")) == summary
     assert set(bucket.names("scores/")) == {
         "scores/part-00000.parquet", "scores/summary.json", "scores/_SUCCESS", "scores/_job.json",
-        "scores/_symlink_format_manifest/manifest",
+        "scores/_symlink_format_manifest/manifest", "scores/_digests/part-00000.parquet",
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import random
 import time
 from pathlib import Path
 
-from batch.pipeline import Pace
+from batch.settings import Concurrency
 from tests.batch.conftest import Bucket, clean_environment, png
 from tests.batch.fault_proxy import fault_proxy
 from tests.stand_in_model import CODE, signature
@@ -100,7 +100,7 @@ def test_twenty_kills_cost_no_row_and_at_most_a_window_of_reads_each(
     assert table.num_rows == OBJECTS
     assert set(table["uri"].to_pylist()) == expected
     assert table["label"].null_count == 0
-    assert reads <= OBJECTS + kills * Pace(batch_size=16, workers=16).window
+    assert reads <= OBJECTS + kills * Concurrency(batch_size=16, workers=16).window
     assert json.loads((tmp_path / "out").read_text())["rows"] == OBJECTS
     assert not bucket.names("scores/_journal/")
     assert not bucket.names("scores/_lock")

@@ -9,8 +9,8 @@ import pytest
 
 from batch.faults import CannotRunError, without_passwords
 from batch.locations import Access, Location, make_client, parse_timestamp
-from batch.pipeline import Pace, Tally
-from batch.progress import progress_line
+from batch.progress import RunState, progress_line
+from batch.settings import Concurrency
 from batch.source.listing import list_objects
 from batch.table.index import DoneIndex, version_of
 
@@ -60,7 +60,7 @@ def test_index_finds_versions_and_parts_at_thirty_bytes_a_row() -> None:
     index = DoneIndex()
     number = 5000
     uris = [f"s3://bucket/scans/{n:07d}.png" for n in range(number)]
-    versions = [version_of(f"etag{n}", "models:/m/1", "d") for n in range(number)]
+    versions = [version_of(f"etag{n}", "d") for n in range(number)]
     for part in range(2):
         rows = slice(part, None, 2)
         index.add(uris[rows], versions[rows], [n % 10 == 0 for n in range(number)][rows], part)
@@ -78,28 +78,27 @@ def test_index_finds_versions_and_parts_at_thirty_bytes_a_row() -> None:
 
 
 def test_versions_differ_when_content_or_model_does() -> None:
-    of = version_of("e", "models:/m/1", "d")
-    assert of == version_of("e", "models:/m/1", "d")
-    others = [("f", "models:/m/1", "d"), ("e", "models:/m/2", "d"), ("e", "models:/m/1", "c")]
-    assert of not in {version_of(*other) for other in others}
+    of = version_of("e", "d")
+    assert of == version_of("e", "d")
+    assert of not in {version_of("f", "d"), version_of("e", "c"), version_of("ed", "")}
 
 
 @pytest.mark.parametrize("batch_size", [1, 16, 64, 65, 1000])
 @pytest.mark.parametrize("workers", [1, 16, 256])
-def test_pace_leaves_room_for_a_batch_beside_rows_being_written(
+def test_concurrency_leaves_room_for_a_batch_beside_rows_being_written(
     batch_size: int, workers: int
 ) -> None:
-    pace = Pace(batch_size, workers)
-    assert pace.ahead >= batch_size
+    concurrency = Concurrency(batch_size, workers)
+    assert concurrency.read_ahead >= batch_size
     # A segment may wait to fill and another be on its way, and a whole batch still fits.
-    assert 2 * pace.segment_rows + batch_size <= pace.window
+    assert 2 * concurrency.segment_rows + batch_size <= concurrency.window
 
 
 def test_progress_line_has_rate_and_time_left() -> None:
-    tally = Tally(objects_skipped=100, rows_scored=58, rows_failed=2, started=0)
-    assert progress_line(tally, 30.0) == "160 rows, 2.0/s, 2 errors"
-    tally.objects_total = 400
-    assert progress_line(tally, 30.0) == "160 rows of 400, 2.0/s, 2 errors, about 0:02:00 left"
+    run = RunState(objects_skipped=100, rows_scored=58, rows_failed=2, scoring_since=0)
+    assert progress_line(run, 30.0) == "160 rows, 2.0/s, 2 errors"
+    run.objects_total = 400
+    assert progress_line(run, 30.0) == "160 rows of 400, 2.0/s, 2 errors, about 0:02:00 left"
 
 
 @pytest.mark.parametrize(

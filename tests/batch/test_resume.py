@@ -17,6 +17,8 @@ from batch.store import lock
 from batch.store.lock import LOCK_NAME, Lock
 from batch.store.stores import ConflictError, FolderStore, S3Store, Store, open_store
 from batch.table import output
+from batch.table.journal import JOURNAL
+from batch.table.part_files import PartFiles
 from tests.batch.conftest import Bucket, Run, png
 from tests.batch.test_job import save_model
 
@@ -109,22 +111,22 @@ def test_a_stop_between_any_two_writes_leaves_one_row_each(
 
             def fail_for_journal(self: S3Store, names: Iterable[str]) -> None:
                 names = list(names)
-                if any(name.startswith(output.JOURNAL) for name in names):
+                if any(name.startswith(JOURNAL) for name in names):
                     power_cut()
                 delete(self, names)
 
             broken.setattr(S3Store, "delete", fail_for_journal)
         else:
-            write = output.Output._write
+            write = PartFiles._write
             written: list[int] = []
 
-            def fail_second(self: output.Output, number: int, *rest: object) -> None:
+            def fail_second(self: PartFiles, number: int, *rest: object) -> None:
                 written.append(number)
                 if len(written) == 2:
                     power_cut()
                 write(self, number, *rest)  # type: ignore[arg-type]
 
-            broken.setattr(output.Output, "_write", fail_second)
+            broken.setattr(PartFiles, "_write", fail_second)
         stopped = run_here(*arguments)
         assert stopped.code == 2
         assert "power cut" in stopped.err
