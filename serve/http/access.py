@@ -23,7 +23,7 @@ KEYS_VARIABLE = "CHEST_CT_API_KEYS"
 HEALTH_PATHS = {"/ping", "/health"}
 # The page's own code: no model, no data. It has to run before it can ask for a key.
 PAGE_PATH, PAGE_FILES = "/", "/static/"
-PORT = re.compile(r":\d*$")
+HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:\d*)?")
 
 
 def parse_keys(text: str, source: str) -> list[str]:
@@ -200,10 +200,10 @@ class SameOrigin:
 
 def host_name(header: str) -> str:
     """Return the name in a `Host` header, in lower case, without port, brackets and last dot."""
-    name = header.strip().lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.rpartition(":")[0].rstrip(".") if PORT.search(name) else name.rstrip(".")
+    found = HOST.fullmatch(header.strip().lower())
+    if found is None:
+        return header
+    return found["address"] or found["name"].rstrip(".")
 
 
 def is_address(name: str) -> bool:

@@ -93,6 +93,27 @@ def test_pull_requests_reach_neither_a_secret_nor_the_instance() -> None:
     assert all("environment" in job for job in deploy["jobs"].values())
 
 
+def test_credentials_come_after_training() -> None:
+    steps = load(ROOT / ".github/workflows/deploy.yml")["jobs"]["image"]["steps"]
+    trains = next(i for i, step in enumerate(steps) if "steps.main" in step.get("run", ""))
+    signs_in = [i for i, step in enumerate(steps) if "aws-actions/" in step.get("uses", "")]
+    assert len(signs_in) == 2
+    assert min(signs_in) > trains
+    assert all("secrets." not in json.dumps(step) for step in steps[: trains + 1])
+
+
+@pytest.mark.parametrize("name", ["docs/deploy.md", "deploy/.env.example", "deploy/compose.yaml"])
+def test_the_trial_systems_passwords_are_copied_to_a_private_file(
+    name: str, tmp_path: Path
+) -> None:
+    (command,) = re.findall(r"install -m 600 deploy/\S+ deploy/\.env\b", (ROOT / name).read_text())
+    assert "cp deploy/.env" not in (ROOT / name).read_text()
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy/.env.example", tmp_path / "deploy")
+    subprocess.run(command.split(), cwd=tmp_path, check=True)
+    assert (tmp_path / "deploy/.env").stat().st_mode & 0o777 == 0o600
+
+
 def test_ci_runs_the_commands_a_developer_runs() -> None:
     tests = load(ROOT / ".github/workflows/ci.yml")["jobs"]["tests"]
     assert tests["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
-from serve.http.access import is_loopback, parse_keys
+from serve.http.access import HostCheck, host_name, is_loopback, parse_keys, read_keys
 from tests.serve.conftest import KEYS, png
+from tests.serve.raw_http import send
 from tests.serve.server_process import ServerProcess
 
 PROTECTED = ("/model", "/metrics", "/version", "/docs", "/openapi.json", "/docs/swagger-ui.css")
@@ -160,3 +163,55 @@ def test_security_headers(path: str, trial_server: ServerProcess) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert "server" not in headers
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o666, 0o660])
+def test_a_key_file_that_others_may_read_is_refused(mode: int, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("a-key-of-this-test\n")
+    file.chmod(mode)
+    with pytest.raises(ValueError, match=f"{mode:04o}.*chmod 600") as refusal:
+        read_keys(file, None)
+    assert "a-key-of-this-test" not in str(refusal.value)
+    file.chmod(0o600)
+    assert read_keys(file, None) == ["a-key-of-this-test"]
+    file.chmod(0o400)
+    assert read_keys(file, None) == ["a-key-of-this-test"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:5000", "127.0.0.1.evil.example", "localhost.evil.example", "x",
+     "localhost@evil.example", "[", "10.0.0.1", "[::1].evil.example", "0.0.0.0"],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/model", "/", "/ping"])
+def test_a_name_that_rebinds_dns_is_refused(
+    host: str, path: str, trial_server: ServerProcess
+) -> None:
+    answer = send(trial_server, "GET", path, headers={"Host": host})
+    assert answer.status == 421
+    assert b"--allowed-hosts" in answer.body
+    assert host.encode() not in answer.body or host in "x["
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:99", "localhost.", "127.0.0.1", "[::1]:9"]
+)
+def test_loopback_names_are_taken(host: str, trial_server: ServerProcess) -> None:
+    assert send(trial_server, "GET", "/model", headers={"Host": host}).status == 200
+
+
+def known(name: str, *arguments: Any, **options: Any) -> bool:
+    return HostCheck(lambda *_: None, *arguments, **options)._known(host_name(name))  # type: ignore[arg-type,return-value]
+
+
+def test_names_on_other_addresses() -> None:
+    assert known("10.0.0.7:5000", "0.0.0.0")
+    assert known("[2001:db8::1]", "::")
+    assert known("ct-server:5000", "0.0.0.0")
+    assert not known("ct.hospital.example", "0.0.0.0")
+    assert known("ct.hospital.example", "0.0.0.0", keyed=True)
+    assert not known("ct.hospital.example", "127.0.0.1", keyed=True)
+    assert known("CT.hospital.example:443", "127.0.0.1", ("ct.hospital.example",))
+    assert not known("other.example", "0.0.0.0", ("ct.hospital.example",), keyed=True)
+    assert known("other.example", "127.0.0.1", ("*",))

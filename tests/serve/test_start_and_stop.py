@@ -11,12 +11,14 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
 
-from serve.model_files import first_line, scores_in_tags, scores_of_model
-from serve.process import bind
+from serve.model_files import ModelFiles, about, first_line, scores_in_tags, scores_of_model
+from serve.process import CannotStartError, bind, url_of
+from tests.s3_server import free_port
 from tests.serve.conftest import png
 from tests.serve.server_process import ROOT, running_serve
 from tests.serve.test_observe import value
@@ -145,6 +147,61 @@ def test_sigterm_lets_running_requests_finish(trial_model: Path, tmp_path: Path)
 def test_connections_send_small_answers_at_once() -> None:
     with bind("127.0.0.1", 0) as bound:
         assert bound.proto == socket.IPPROTO_TCP  # what asyncio asks before it sets TCP_NODELAY
+
+
+def test_addresses_in_the_log_can_be_typed() -> None:
+    assert url_of("::1", 5165) == url_of("[::1]", 5165) == "http://[::1]:5165"
+    assert url_of("127.0.0.1", 5165) == "http://127.0.0.1:5165"
+
+
+def test_an_ipv6_address(trial_model: Path, tmp_path: Path) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6 loopback address")
+    port = free_port()
+    command = [sys.executable, "-m", "serve", "--model-uri", str(trial_model)]
+    command += ["--host", "::1", "--port", str(port)]
+    log_file = tmp_path / "log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
+    try:
+        deadline = time.monotonic() + 60
+        while "Ready on" not in log_file.read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert f"Ready on http://[::1]:{port}" in log_file.read_text()
+        assert requests.get(f"http://[::1]:{port}/model", timeout=10).status_code == 200
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def has_ipv6() -> bool:
+    try:
+        bind("::1", 0).close()
+    except CannotStartError:
+        return False
+    return True
+
+
+def test_the_log_says_which_model_is_served(trial_model: Path, tmp_path: Path) -> None:
+    with running_serve(trial_model, tmp_path) as server:
+        assert server.logged("Serving model_digest=9b1e77d0c4aa")
+        answer = requests.get(f"{server.url}/model", timeout=10).json()
+        assert answer["model_digest"] == "9b1e77d0c4aa"
+
+
+def test_the_digest_is_the_one_that_was_written_with_the_model() -> None:
+    def metadata(**own: str) -> SimpleNamespace:
+        return SimpleNamespace(metadata=own, utc_time_created="", get_params_schema=lambda: None)
+
+    scores = {"accuracy": 0.9, "model_digest": "new"}
+    files = ModelFiles(Path(), scores=scores)
+    described = about(files, metadata(model_digest="new", network_sha256="old"))
+    assert described["model_digest"] == "new"
+    assert described["scores"] == scores
+    described = about(files, metadata(network_sha256="old"))
+    assert described["model_digest"] == "old"
+    assert described["scores"] is None
+    assert about(files, metadata())["model_digest"] is None
 
 
 def test_scores_of_another_model_are_not_shown() -> None:

@@ -1,0 +1,197 @@
+"""No client can take every place, and nobody's scans are scored once nobody waits for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+
+from serve.http.errors import RefusalError
+from serve.http.limits import LimitedRequests, address_of
+from serve.http.places import Pool
+from serve.http.request_facts import CURRENT, RequestFacts
+from serve.http.request_limits import RequestLimits
+from serve.scoring import BATCH_ROWS, ServedModel, count_answers
+from tests.serve.conftest import KEYS, png
+from tests.serve.server_process import ServerProcess, running_serve
+
+
+class From(HTTPAdapter):
+    """Sends requests from an address of this machine."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Name the address to bind to."""
+        super().init_poolmanager(*args, source_address=(self.address, 0), **kwargs)
+
+
+def predict(
+    server: ServerProcess, scan: bytes, address: str = "127.0.0.1", key: str | None = None
+) -> int:
+    session = requests.Session()
+    session.mount("http://", From(address))
+    headers = {"X-API-Key": key} if key else {}
+    files = {"files": ("a", scan)}
+    with session:
+        answer = session.post(f"{server.url}/predict", files=files, headers=headers, timeout=60)
+    return answer.status_code
+
+
+def busy_by(pool: ThreadPoolExecutor, ask: Callable[[], int], times: int) -> list[Any]:
+    """Start requests that take 3 s, and return once they have arrived."""
+    started = [pool.submit(ask) for _ in range(times)]
+    time.sleep(1)
+    return started
+
+
+def test_one_address_leaves_places_to_others(trial_model: Path, tmp_path: Path) -> None:
+    with running_serve(trial_model, tmp_path, "--max-in-flight", "4") as server:
+        predict(server, png(9))
+        with ThreadPoolExecutor(8) as pool:
+            hog = busy_by(pool, lambda: predict(server, b"sleep 3"), 6)
+            assert predict(server, png(9), "127.0.0.2") == 200
+            assert sorted(f.result() for f in hog) == [200, 200, 503, 503, 503, 503]
+        assert predict(server, png(9)) == 200
+
+
+def test_one_key_leaves_places_to_others(trial_model: Path, tmp_path: Path) -> None:
+    options = ("--max-in-flight", "4")
+    env = {"CHEST_CT_API_KEYS": ",".join(KEYS)}
+    with running_serve(trial_model, tmp_path, *options, env=env) as server:
+        predict(server, png(9), key=KEYS[0])
+        with ThreadPoolExecutor(8) as pool:
+            hogs = [
+                future
+                for address in ("127.0.0.1", "127.0.0.2")  # a stolen key, from two places
+                for future in busy_by(
+                    pool, lambda a=address: predict(server, b"sleep 3", a, KEYS[0]), 3
+                )
+            ]
+            assert predict(server, png(9), "127.0.0.1", KEYS[1]) == 200
+            assert [f.result() for f in hogs].count(200) == 3
+
+
+def test_shares() -> None:
+    pool = Pool(8)
+    assert all(pool.take(1, {"a": 0.5, "key": 0.75}) for _ in range(4))
+    assert not pool.take(1, {"a": 0.5, "key": 0.75})
+    assert all(pool.take(1, {"b": 0.5, "key": 0.75}) for _ in range(2))
+    assert not pool.take(1, {"c": 0.5, "key": 0.75})
+    assert all(pool.take(1, {"d": 0.5}) for _ in range(2))
+    assert pool.full()
+    pool.give_back(1, {"a": 0.5, "key": 0.75})
+    assert pool.take(1, {"c": 0.5, "key": 0.75})
+    assert Pool(1).take(1, {"a": 0.5})  # never less than one
+
+
+def test_what_counts_as_one_address() -> None:
+    def address(host: str) -> str:
+        return address_of({"client": (host, 1)})
+
+    assert address("10.0.0.1") != address("10.0.0.2")
+    assert address("::ffff:10.0.0.1") == address("10.0.0.1")
+    assert address("2001:db8::1") == address("2001:db8::ffff:1")
+    assert address("2001:db8::1") != address("2001:db8:0:1::1")
+    assert address_of({"client": None}) == ""
+
+
+class Slow:
+    """A model that notes its batches, and a client that hangs up during the first."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.metadata = SimpleNamespace(get_params_schema=lambda: None, get_input_schema=list)
+
+    def predict(self, data: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Answer, and hang up."""
+        self.batches.append(len(data))
+        CURRENT.get().abandoned.set()
+        return pd.DataFrame({"label": ["normal"] * len(data)})
+
+
+def test_scoring_stops_between_batches() -> None:
+    slow = Slow()
+    CURRENT.set(RequestFacts())
+    with pytest.raises(RefusalError, match="client_gone"):
+        ServedModel(slow, RequestLimits()).predict(pd.DataFrame({"image": ["x"] * 200}))
+    assert slow.batches == [BATCH_ROWS]
+
+
+def test_rows_of_series_stay_together() -> None:
+    for frame, params in (
+        (pd.DataFrame({"image": ["x"] * 200, "series": ["s"] * 200}), None),
+        (pd.DataFrame({"image": ["x"] * 200}), {"series": True}),
+    ):
+        slow = Slow()
+        CURRENT.set(RequestFacts())
+        answer = ServedModel(slow, RequestLimits()).predict(frame, params)
+        assert slow.batches == [200] == [len(answer)]
+
+
+def test_a_timed_out_request_gives_its_place_back(trial_model: Path, tmp_path: Path) -> None:
+    options = ("--max-in-flight", "1", "--request-timeout-s", "1")
+    with running_serve(trial_model, tmp_path, *options) as server:
+        predict(server, png(9))
+        files = [("files", (str(i), b"sleep 0.05")) for i in range(200)]  # 10 s, 1.6 s a batch
+        started = time.monotonic()
+        answer = requests.post(f"{server.url}/predict", files=files, timeout=60)
+        assert answer.status_code == 504
+        while (status := predict(server, png(9))) == 503:
+            time.sleep(0.1)
+        assert status == 200
+        assert time.monotonic() - started < 6
+
+
+def test_hanging_up_gives_the_place_back(trial_model: Path, tmp_path: Path) -> None:
+    with running_serve(trial_model, tmp_path, "--max-in-flight", "1") as server:
+        predict(server, png(9))
+        files = [("files", (str(i), b"sleep 0.05")) for i in range(200)]
+        started = time.monotonic()
+        with pytest.raises(requests.Timeout):
+            requests.post(f"{server.url}/predict", files=files, timeout=0.5)
+        while predict(server, png(9)) == 503:
+            time.sleep(0.1)
+        assert time.monotonic() - started < 6
+        assert server.logged("error=client_gone")
+
+
+def test_each_row_counts_as_one_kind_of_answer() -> None:
+    frame = pd.DataFrame(
+        {
+            "label": ["normal", "normal", "cancer", None, "cancer"],
+            "error": [None, None, None, "broken", None],
+            "out_of_domain": [False, True, True, None, False],
+            "undecided": [False, False, True, None, True],
+        },
+        dtype=object,
+    )
+    CURRENT.set(facts := RequestFacts())
+    count_answers(frame)
+    kinds = {"answered": 1, "out_of_domain": 2, "failed": 1, "undecided": 1}
+    assert facts.answers == kinds
+    assert facts.labels == {"normal": 1}
+    CURRENT.set(facts := RequestFacts())
+    count_answers(frame.drop(columns=["undecided", "out_of_domain"]))  # of an older layout
+    assert facts.answers == {"answered": 4, "failed": 1}
+    assert facts.labels == {"normal": 2, "cancer": 2}
+
+
+def test_shares_follow_the_options() -> None:
+    def share(**chosen: int) -> float:
+        return RequestLimits(**chosen).share_of_client
+
+    assert share() == 0.5
+    assert share(max_in_flight=4, max_in_flight_per_client=3) == 0.75
+    assert share(max_in_flight=4, max_in_flight_per_client=9) == 1
+    assert LimitedRequests(lambda *_: None, RequestLimits(), keys=1).several_keys is False  # type: ignore[arg-type,return-value]
