@@ -246,11 +246,35 @@ class Promote(Section):
     min_test_scans: Whole = Field(
         20, ge=2, description="Fewest shared test scans for which versions are compared."
     )
+    external_auc_floor: Real = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="What the lower bound of the AUC on each external set is to reach.",
+    )
     seed: Whole = Field(0, ge=0, description="Seed of the bootstrap.")
 
 
+class ExternalEvaluation(Section):
+    """How a model is scored on scans from elsewhere (`python -m steps.evaluation.external`)."""
+
+    section = "external_evaluation"
+
+    prevalence: str = Field(
+        "0.01;0.05;0.3",
+        description="Shares of diseased, divided by `;`, at which predictive values are stated.",
+    )
+    max_files: Whole = Field(100_000, ge=1, description="Largest number of files in a source.")
+    max_total_bytes: Whole = Field(
+        10_000_000_000, ge=1, description="Largest size of a source's unpacked files, in bytes."
+    )
+    max_file_bytes: Whole = Field(
+        200_000_000, ge=1, description="Largest size of one unpacked file, in bytes."
+    )
+
+
 STAGES: tuple[type[Section], ...] = (DataIngestion, PrepareBaseModel, Training, Evaluation)
-SECTIONS: tuple[type[Section], ...] = (*STAGES, Promote)
+SECTIONS: tuple[type[Section], ...] = (*STAGES, Promote, ExternalEvaluation)
 
 
 def parameters_of(section: type[Section]) -> dict[str, FieldInfo]:

@@ -102,6 +102,7 @@ def main(
         settings.confidence,
         settings.bootstrap_replicates,
         settings.min_test_scans,
+        settings.external_auc_floor,
         settings.seed,
     )
     registered_model_name = settings.registered_model_name

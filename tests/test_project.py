@@ -28,6 +28,8 @@ NO_RESULTS |= {"parameters", "settings", "options", "register", "mlflow_names"}
 
 def stage_module(stage: str) -> str:
     """Return the module that `python -m steps.<stage>` runs."""
+    if stage == "external_evaluation":
+        return "steps.evaluation.external"
     return f"steps.{stage}.__main__" if (ROOT / "steps" / stage).is_dir() else f"steps.{stage}"
 
 
@@ -66,7 +68,9 @@ def test_a_stage_has_one_name_everywhere_and_takes_its_parameters(section: type[
     name = section.section
     command = importlib.import_module(stage_module(name)).main
     assert {p.name for p in command.params} >= {*parameters_of(section), "params"}
-    assert PROJECT[name]["command"].startswith(f"python -m steps.{name}")
+    assert PROJECT[name]["command"].startswith(
+        f"python -m {stage_module(name).removesuffix('.__main__')}"
+    )
     assert not set(PROJECT[name].get("parameters", {})) & set(parameters_of(section))
     if name in PIPELINE:
         assert PIPELINE[name]["cmd"] == f"python -m steps.{name}"

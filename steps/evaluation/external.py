@@ -14,17 +14,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+import mlflow
 import numpy as np
 import pandas as pd
 
 from scans.limits import Limits
-from steps.errors import StageError
-from steps.evaluation.external_model import ExternalModel
+from scans.sources import redacted
+from steps.errors import StageError, one_sentence_errors
+from steps.evaluation.external_model import ExternalModel, external_model
+from steps.evaluation.external_record import headline_numbers, lines, record
 from steps.evaluation.external_report import write_external_report
 from steps.evaluation.external_scores import external_scores
 from steps.evaluation.external_set import ExternalScan, diseased, read_external_set, unseen
 from steps.folders import replaced_folder
-from steps.tracking import print_progress
+from steps.options import StageCommand, section_options
+from steps.parameters import ExternalEvaluation
+from steps.tracking import log_params, print_progress, stage_run
 
 BATCH = 64  # scans handed to the pyfunc at a time
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
@@ -149,3 +155,67 @@ def parse_prevalences(text: str) -> list[float]:
             )
         shares.append(share)
     return shares
+
+
+@click.command(cls=StageCommand, help=__doc__)
+@click.option(
+    "--model-uri",
+    required=True,
+    help="models:/chest-ct/3, models:/chest-ct/Production or a folder of a saved model.",
+)
+@click.option("--name", required=True, help="Name of the set, for example iq_oth_nccd.")
+@click.option("--source", required=True, help="Where the scans are, as for data_ingestion.")
+@click.option(
+    "--class-patterns",
+    default="",
+    help="What the set's classes mean: folder=class;folder=class, with the model's classes or "
+    "disease.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("artifacts/external_evaluation"),
+    show_default=True,
+    help="Folder in which a folder of the set's name is written.",
+)
+@section_options(ExternalEvaluation)
+@one_sentence_errors
+def main(
+    settings: ExternalEvaluation,
+    model_uri: str,
+    name: str,
+    source: str,
+    class_patterns: str,
+    output: Path,
+) -> None:
+    check_name(name)
+    prevalences = parse_prevalences(settings.prevalence)
+    limits = Limits(settings.max_files, settings.max_total_bytes, settings.max_file_bytes)
+    with stage_run("external_evaluation"), external_model(model_uri) as model:
+        log_params(
+            {
+                "model_uri": model_uri,
+                "name": name,
+                "source": redacted(source),
+                "class_patterns": class_patterns,
+                "prevalence": settings.prevalence,
+            }
+        )
+        result = external_evaluation(
+            model,
+            source,
+            output / name,
+            name=name,
+            class_patterns=class_patterns,
+            prevalences=prevalences,
+            limits=limits,
+        )
+        mlflow.log_metrics(headline_numbers(result))
+        mlflow.log_artifacts(str(output / name), f"external/{name}")
+        recorded = record(model, result, output / name)
+    click.echo("\n".join(lines(result)))
+    print_progress(f"Wrote {output / name}/report.html" + (f"; {recorded}" if recorded else ""))
+
+
+if __name__ == "__main__":
+    main()

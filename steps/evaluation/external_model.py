@@ -80,8 +80,8 @@ def external_model(uri: str) -> Iterator[ExternalModel]:
 def _read(
     uri: str, folder: Path, metadata: Mapping[str, Any], version: ModelVersion | None
 ) -> ExternalModel:
-    card_file, seen_file = folder / "artifacts" / "network" / "card.json", _seen_file(folder)
-    if not card_file.is_file() or seen_file is None or not metadata.get("classes"):
+    card_file, seen_file = folder / "artifacts" / "network" / "card.json", folder / FILE
+    if not card_file.is_file() or not seen_file.is_file() or not metadata.get("classes"):
         raise StageError(
             f"{uri} was saved by an older version of chest-ct: it does not say which scans it was "
             "made from, so they cannot be left out. Train it again: mlflow run ."
@@ -101,10 +101,6 @@ def _read(
         version=version,
         internal_scores=_internal_scores(uri, version),
     )
-
-
-def _seen_file(folder: Path) -> Path | None:
-    return next(iter(sorted((folder / "artifacts").rglob(FILE))), None)
 
 
 def _version(uri: str) -> ModelVersion | None:

@@ -28,6 +28,7 @@ class Margins:
     confidence: float
     bootstrap_replicates: int
     min_test_scans: int
+    external_auc_floor: float
     seed: int
 
 
@@ -36,16 +37,18 @@ def production_gates(
     incumbent: StoredModel | Exception | None,
     *,
     through_staging: bool,
+    external: Gate,
     data: Path,
     margins: Margins,
 ) -> list[Gate]:
-    """Run the gates to Production: through Staging, not worse than the incumbent, no phantom.
+    """Run the gates to Production: through Staging, no phantom, good elsewhere, not worse.
 
     Args:
         candidate: the version that is to move.
         incumbent: the one in Production; None where there is none, the error where it cannot be
             fetched, which leaves the comparison undone.
         through_staging: whether the candidate was promoted to Staging.
+        external: result of `steps.gates.external.external_gate`.
         data: an ingested folder on this machine.
         margins: how much worse the candidate may be.
     """
@@ -58,6 +61,7 @@ def production_gates(
     return [
         Gate("staging", through_staging, f"version {candidate.number} {said}"),
         Gate("no phantom", phantom is False, f"version {candidate.number} {data_said}"),
+        external,
         *_compared(candidate, incumbent, data, margins),
     ]
 

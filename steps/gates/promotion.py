@@ -11,6 +11,7 @@ from pathlib import Path
 import mlflow
 
 from steps.gates.evidence import TAG_LENGTH, artefact_errors, download_version, store
+from steps.gates.external import external_gate
 from steps.gates.production import Margins, production_gates
 from steps.gates.staging import Gate, StoredModel, staging_gates
 from steps.registry.client import Registry, Snapshot, Version
@@ -125,6 +126,12 @@ def _gates(
                 candidate,
                 incumbent,
                 through_staging=came_through_staging(snapshot, version.number),
+                external=external_gate(
+                    version.number,
+                    registry.name,
+                    version.tags,
+                    request.margins.external_auc_floor,
+                ),
                 data=request.data,
                 margins=request.margins,
             )

@@ -42,6 +42,8 @@ from steps.training.fine_tuning import FineTuning, fine_tune
 from steps.training.head import HeadSettings, fit_head
 from steps.training.operating_limits import fit_operating_limits
 from steps.training.record import OutOfDomainRecord, TrainingRecord
+from steps.training.training_scans import FILE as TRAINING_SCANS
+from steps.training.training_scans import training_scans
 
 HISTORY = "history.csv"
 
@@ -88,7 +90,8 @@ def training(
         StageError: the data, or a class in them, or the base is missing or does not fit.
     """
     base = read_base(prepared)
-    rows = [row for row in read_manifest(data) if row.split in ("train", "validation")]
+    every_row = read_manifest(data)
+    rows = [row for row in every_row if row.split in ("train", "validation")]
     _check_classes(rows, base)
     summary = read_summary(data)
     keras_base = build_base(base.tensors(), base.preprocessing.image_size_px)
@@ -121,6 +124,8 @@ def training(
             threshold=calibration.threshold,
         )
         _save(folder, network, base, head, out_of_domain, card, with_head(keras_base, head))
+        seen = training_scans(data, every_row, summary.get("group_distance_bits"))
+        seen.write(folder / "model" / TRAINING_SCANS)
         TrainingRecord(
             head=head_settings,
             augmentation=augmentation,

@@ -18,7 +18,7 @@ from model.decoding.scan_file import decode_grey
 from scans.fingerprints import perceptual_hash
 from scans.manifest import ManifestRow
 
-FILE = "training_scans.npz"
+FILE = "training_scans.npz"  # in the folder of the saved model
 DEFAULT_DISTANCE_BITS = 40  # of data sets that do not say how near-duplicates were joined
 
 

@@ -22,9 +22,10 @@ from steps.registry.errors import RegistryError
 from steps.registry.history import Move, history
 from steps.registry.moves import make_move
 from steps.registry.register import register
-from tests.steps.promotion_models import variant, write_scans
+from tests.steps.promotion_models import EXTERNAL_TAG, variant, write_scans
 
-LIMITS = Margins(0.1, 0.05, 0.95, 500, min_test_scans=10, seed=0)
+LIMITS = Margins(0.1, 0.05, 0.95, 500, min_test_scans=10, external_auc_floor=0.5, seed=0)
+ELSEWHERE = Gate("external", True, "good elsewhere")
 
 
 def stored(folder: Path, scans: Path, number: int = 1, **metadata: object) -> StoredModel:
@@ -73,10 +74,17 @@ def test_a_model_without_example_fails_and_missing_scans_stop_only_the_baselines
 def test_production_gates_that_need_no_scoring(scans: Path, textures: Path, tmp_path: Path) -> None:
     def of(model: StoredModel, incumbent: StoredModel | None, through: bool) -> dict[str, str]:
         return results(
-            production_gates(model, incumbent, through_staging=through, data=scans, margins=LIMITS)
+            production_gates(
+                model,
+                incumbent,
+                through_staging=through,
+                external=ELSEWHERE,
+                data=scans,
+                margins=LIMITS,
+            )
         )
 
-    fine = {"staging": "passed", "no phantom": "passed"}
+    fine = {"staging": "passed", "no phantom": "passed", "external": "passed"}
     alone = {"balanced accuracy": "passed", "sensitivity": "passed"}
     model = stored(textures, scans)
     assert of(model, None, True) == fine | alone
@@ -101,10 +109,11 @@ def test_an_incumbent_that_is_gone_leaves_the_comparison_undone(
         stored(textures, scans),
         RegistryError("The artefacts of version 2 cannot be read: FileNotFoundError"),
         through_staging=True,
+        external=ELSEWHERE,
         data=scans,
         margins=LIMITS,
     )
-    assert [gate.passed for gate in gates] == [True, True, None, None]
+    assert [gate.passed for gate in gates] == [True, True, True, None, None]
     assert "version 2 cannot be read" in gates[-1].sentence
 
 
@@ -133,13 +142,16 @@ def add(
 ) -> Callable[..., int]:
     """Register a variant as the next version of a model named after the test."""
 
-    def _add(data: Path = scans, **changes: object) -> int:
+    def _add(data: Path = scans, external: bool = True, **changes: object) -> int:
         count = len(list(tmp_path.glob("variant*")))
         folder = variant(textures, tmp_path / f"variant{count}", **changes)  # type: ignore[arg-type]
         with mlflow.start_run():
-            return register(
+            number = register(
                 folder, name=request.node.name, scores={"n": 40}, manifest=data / "manifest.csv"
             )
+        if external:
+            Registry(request.node.name).set_version_tag(number, *EXTERNAL_TAG)
+        return number
 
     return _add
 
@@ -176,7 +188,7 @@ def test_from_nothing_to_production_a_worse_one_forced_and_back(
     assert "failed   balanced accuracy: 0." in refused.stdout
     assert "against 1.000 on 40 of 40 test scans" in refused.stdout
     assert "passed   no phantom" in refused.stdout
-    assert "Version 2 stays in Staging: 2 of 4 gates to Production failed" in refused.stderr
+    assert "Version 2 stays in Staging: 2 of 5 gates to Production failed" in refused.stderr
     after = registry.read()
     assert (after.aliases, after.tags) == (before.aliases, before.tags)
     assert [v.stage for v in after.versions.values()] == [v.stage for v in before.versions.values()]
@@ -205,6 +217,22 @@ def test_from_nothing_to_production_a_worse_one_forced_and_back(
     assert "version 1: Archived → Production  (rollback)" in told
     assert "balanced accuracy: failed: 0." in told
     assert [entry.kind for entry in history(now)] == [*["promotion"] * 4, "rollback"]
+
+
+def test_a_version_needs_a_score_from_elsewhere(
+    add: Callable[..., int], promote: Callable[..., Result], request: pytest.FixtureRequest
+) -> None:
+    name = request.node.name
+    add(external=False)
+    assert promote("--to", "Staging").exit_code == 0
+    refused = promote("--to", "Production")
+    assert refused.exit_code == 1
+    assert f"-e external_evaluation -P model_uri=models:/{name}/1" in refused.stdout
+    Registry(name).set_version_tag(1, *EXTERNAL_TAG)
+    assert promote("--to", "Production", "--external-auc-floor", "0.95").exit_code == 1
+    moved = promote("--to", "Production")
+    assert moved.exit_code == 0
+    assert "passed   external: AUC 0.930 on 306 scans of elsewhere" in moved.stdout
 
 
 def test_only_scans_that_production_never_learned_from_are_compared(

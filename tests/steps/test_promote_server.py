@@ -19,7 +19,7 @@ from steps.registry.register import register
 from tests.s3_server import S3Server
 from tests.steps.mlflow_server import MlflowServer, running_mlflow_server
 from tests.steps.moving_processes import killed_mover, race
-from tests.steps.promotion_models import variant
+from tests.steps.promotion_models import EXTERNAL_TAG, variant
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "a long password 1"
@@ -60,7 +60,8 @@ def server(
         for number, wrong in enumerate((0.0, 0.01)):
             model = variant(textures, folder / f"variant{number}", wrong=wrong)
             with mlflow.start_run():
-                register(model, name="chest-ct", scores={}, manifest=scans / "manifest.csv")
+                made = register(model, name="chest-ct", scores={}, manifest=scans / "manifest.csv")
+            Registry("chest-ct").set_version_tag(made, *EXTERNAL_TAG)
         for user, permission in (("ana", "MANAGE"), ("ben", "EDIT"), ("cem", None)):
             running.add_user(user, PASSWORD)
             if permission:
