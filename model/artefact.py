@@ -70,12 +70,24 @@ class Head:
         return np.array(rows, dtype=np.float32).reshape(-1, len(self.bias)) + self.bias
 
 
-def network_sha256(folder: Path) -> str:
-    """Digest the files that decide a model's answers: network, head and card.
+def model_digest(loader: Path, code: Path, network: Path) -> str:
+    """Digest the files that decide a model's answers: the model's one identity.
 
-    Two models with one digest give the same rows.
+    Args:
+        loader: the file that MLflow runs (see loader.py).
+        code: folder of the shipped package.
+        network: folder of the network, the head, the card and what else this code reads.
+
+    Returns:
+        SHA-256 in hexadecimal, over each file's name and content. It stays the same when the same
+        model is saved again, or is moved: what else MLflow writes does not count.
     """
+    named = {"loader.py": loader}
+    named |= {f"code/{p.relative_to(code).as_posix()}": p for p in code.rglob("*.py")}
+    named |= {
+        f"network/{p.relative_to(network).as_posix()}": p for p in network.rglob("*") if p.is_file()
+    }
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    for name, path in sorted(named.items()):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

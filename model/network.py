@@ -105,9 +105,19 @@ def export(
     network = vgg16(tensors, image_size_px, blocks)
     if precision == "int8":
         network = _quantised(network, [pixels[np.newaxis] for pixels in calibration])
+    _name_operators(network)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _write_errors(path):
         openvino.save_model(network, path, compress_to_fp16=False)
+
+
+def _name_operators(network: openvino.Model) -> None:
+    """Name operators by kind and position, so that the same network is the same file.
+
+    OpenVINO numbers them through the whole process.
+    """
+    for position, operator in enumerate(network.get_ordered_ops()):
+        operator.set_friendly_name(f"{operator.get_type_name()}_{position}")
 
 
 def _quantised(network: openvino.Model, samples: list[NDArray[np.uint8]]) -> openvino.Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,13 @@ from .scorer import output_columns
 
 # What a prediction imports. No TensorFlow, no DVC: a server needs neither.
 REQUIREMENTS = ("imagecodecs", "mlflow", "numpy", "openvino", "pandas", "pillow", "pydicom")
+
+PACKAGE = "chest_ct_model"  # the shipped code's folder, which loader.py looks for
+
+# What only preparing, training and saving import. A change in it changes no answer.
+NOT_SHIPPED = frozenset(
+    {"keras_network.py", "loader.py", "network.py", "packaging.py", "tensors.py", "weights.py"}
+)
 
 PARAMS = ParamSchema(
     [ParamSpec("threshold", "double", -1.0), ParamSpec("explain", "boolean", False)]
@@ -49,17 +57,11 @@ def save_pyfunc(folder: Path, network: Path, card: artefact.Card, example: str) 
         example: base64 text of an image file that may be published: stored as input example.
             MLflow validates it against the loaded model.
     """
-    package = Path(__file__).resolve().parent
     with quiet_mlflow(), tempfile.TemporaryDirectory() as scratch:
-        code = Path(scratch) / "model"
-        code.mkdir()
-        for path in package.rglob("*.py"):
-            copy = code / path.relative_to(package)
-            copy.parent.mkdir(exist_ok=True)
-            copy.write_bytes(path.read_bytes())
+        loader, code = stage_code(Path(scratch))
         mlflow.pyfunc.save_model(
             str(folder),
-            python_model=str(package / "pyfunc.py"),
+            python_model=str(loader),
             artifacts={"network": str(network)},
             code_paths=[str(code)],
             signature=signature(card.classes),
@@ -67,12 +69,32 @@ def save_pyfunc(folder: Path, network: Path, card: artefact.Card, example: str) 
                 pd.DataFrame({"image": [example]}),
                 {"threshold": -1.0, "explain": False},
             ),
-            metadata=metadata(network, card),
+            metadata=metadata(card, artefact.model_digest(loader, code, network)),
             pip_requirements=[f"{n}=={importlib.metadata.version(n)}" for n in REQUIREMENTS],
         )
 
 
-def metadata(network: Path, card: artefact.Card) -> dict[str, Any]:
+def stage_code(folder: Path) -> tuple[Path, Path]:
+    """Copy the code that a prediction runs, laid out as in a saved model.
+
+    Args:
+        folder: empty; receives `loader.py` and `code/chest_ct_model/`.
+
+    Returns:
+        The paths of these two.
+    """
+    package = Path(__file__).resolve().parent
+    loader, code = folder / "loader.py", folder / "code" / PACKAGE
+    shutil.copyfile(package / "loader.py", loader)
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package)
+        if name.as_posix() not in NOT_SHIPPED:
+            (code / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, code / name)
+    return loader, code
+
+
+def metadata(card: artefact.Card, model_digest: str) -> dict[str, Any]:
     """Return what the MLmodel file tells about the model."""
     return {
         "classes": list(card.classes),
@@ -80,7 +102,7 @@ def metadata(network: Path, card: artefact.Card) -> dict[str, Any]:
         "precision": card.precision,
         "data_digest": card.data_digest,
         "phantom": card.phantom,
-        "network_sha256": artefact.network_sha256(network),
+        "model_digest": model_digest,
         "intended_use": "research software, not a medical device",
     }
 

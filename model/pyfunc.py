@@ -1,4 +1,4 @@
-"""The MLflow pyfunc. MLflow stores this file and runs it when the model is loaded."""
+"""The MLflow pyfunc: what loader.py gives to MLflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from model.scorer import HEATMAP, Scorer
+from .scorer import HEATMAP, Scorer
 
 OWN_THRESHOLD = -1.0  # the parameter's default: MLflow's parameters have no null
 
@@ -53,6 +53,3 @@ class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no
         )
         columns = [*self._scorer.columns, HEATMAP] if explain else self._scorer.columns
         return pd.DataFrame(rows, columns=columns, dtype=object)
-
-
-mlflow.models.set_model(ChestCT())

@@ -83,7 +83,7 @@ def evaluation(
     groups = np.array([row.group for row in rows])
     result |= group_intervals(actual, predicted, p, groups, card.classes)
     result["phantom"] = card.phantom
-    result["network_sha256"] = model.metadata.metadata["network_sha256"]  # whose scores they are
+    result["model_digest"] = model.metadata.metadata["model_digest"]  # whose scores they are
     print_progress("comparing with the full-precision network")
     reference = keras_probabilities(trained, data, rows, card)
     result["agreement_with_keras"] = agreement(p, reference, card)

@@ -19,14 +19,11 @@ from mlflow.models import Model
 from steps.mlflow_names import numbers
 from steps.registry.errors import RegistryError
 
-CONTENT_DIGEST = "content_digest"
+MODEL_DIGEST = "model_digest"  # in the metadata of MLmodel and in a version's tags
 MODEL_ARTIFACT = "registered_model"  # folder of the run's artefacts that holds the pyfunc
 MANIFEST_ARTIFACT = "registry/manifest.csv"
 SCORES_ARTIFACT = "registry/scores.json"
 MANIFEST_COLUMNS = ("sha256", "label", "group", "split")  # no paths: names may name patients
-# What MLflow writes into MLmodel anew at each save, without any change to the model.
-VOLATILE = ("artifact_path", "model_id", "model_size_bytes", "model_uuid", "run_id",
-            "utc_time_created")  # fmt: skip
 
 
 def register(
@@ -41,7 +38,7 @@ def register(
     """Register a saved pyfunc, with what promotion needs to know about it, in the active run.
 
     The folder, the manifest (without file names) and the scores become artefacts of the run, and
-    the version points to them. A model with the same content as a present version is that
+    the version points to them. A model with the `model_digest` of a present version is that
     version, and nothing is written.
 
     Args:
@@ -56,7 +53,7 @@ def register(
         The version's number.
 
     Raises:
-        RegistryError: no active run, or the model lacks its signature or input example.
+        RegistryError: no active run, or the model lacks its signature, input example or digest.
     """
     run = mlflow.active_run()
     if run is None:
@@ -67,17 +64,22 @@ def register(
             f"The model in {model_folder} cannot be registered: it has no signature or no input "
             "example; save it with both."
         )
+    metadata = model.metadata or {}
+    digest = metadata.get(MODEL_DIGEST)
+    if not digest:
+        raise RegistryError(
+            f"The model in {model_folder} cannot be registered: its MLmodel has no {MODEL_DIGEST}. "
+            "An older version saved it; train it again: mlflow run ."
+        )
     client = MlflowClient()
-    digest = content_digest(model_folder)
     present = find_version(client, name, digest)
     if present is not None:
         return present
     mlflow.log_artifacts(str(model_folder), MODEL_ARTIFACT)
     mlflow.log_text(_without_paths(manifest), MANIFEST_ARTIFACT)
     mlflow.log_dict(dict(scores), SCORES_ARTIFACT)
-    metadata = model.metadata or {}
     tags = {
-        CONTENT_DIGEST: digest,
+        MODEL_DIGEST: digest,
         "data_digest": metadata.get("data_digest", "unknown"),
         "phantom": json.dumps(metadata.get("phantom")),  # true, false, or null for unknown
         "git_commit": git_commit or "unknown",
@@ -95,30 +97,14 @@ def register(
 
 
 def find_version(client: MlflowClient, name: str, digest: str) -> int | None:
-    """Return the newest version with this content digest; make the registered model if needed."""
+    """Return the newest version with this model digest; make the registered model if needed."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    found = client.search_model_versions(f"name='{name}' and tag.{CONTENT_DIGEST}='{digest}'")
+    found = client.search_model_versions(f"name='{name}' and tag.{MODEL_DIGEST}='{digest}'")
     return max((int(version.version) for version in found), default=None)
-
-
-def content_digest(model_folder: Path) -> str:
-    """Return the SHA-256 over a saved model's files, the same for each save of one model."""
-    whole = hashlib.sha256()
-    for path in sorted(model_folder.rglob("*")):
-        if not path.is_file() or "__pycache__" in path.parts:
-            continue
-        content = path.read_bytes()
-        if path.name == "MLmodel":
-            entries = yaml.safe_load(content)
-            kept = {key: value for key, value in entries.items() if key not in VOLATILE}
-            content = json.dumps(kept, sort_keys=True, default=str).encode()
-        relative = path.relative_to(model_folder).as_posix()
-        whole.update(f"{relative}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-    return whole.hexdigest()
 
 
 def lock_digest(dvc_lock: Path) -> str:

@@ -81,7 +81,10 @@ mlflow.pyfunc.save_model(
     code_paths=["model"],
     signature=ModelSignature(Schema([ColSpec("string", "image")])),
     input_example=pd.DataFrame({"image": [sys.argv[1]]}),
-    metadata={"classes": ["adenocarcinoma", "normal"], "phantom": False, "data_digest": "d1"},
+    metadata={
+        "classes": ["adenocarcinoma", "normal"], "phantom": False, "data_digest": "d1",
+        "model_digest": "0" * 64,
+    },
     pip_requirements=["mlflow", "pandas", "pillow"],
 )
 """
@@ -140,6 +143,10 @@ def variant(saved: Path, folder: Path, *, wrong: float = 0.0, **changes: Any) ->
     shutil.copytree(saved, folder)
     (folder / "code" / "model" / "__init__.py").write_text(f"WRONG = {wrong}\n")
     entries = yaml.safe_load((folder / "MLmodel").read_text())
+    made_from = f"{wrong} {changes.get('data_digest')}"
+    same = made_from == "0.0 None"
+    digest = "0" * 64 if same else hashlib.sha256(made_from.encode()).hexdigest()
+    entries["metadata"]["model_digest"] = digest
     for key, value in changes.items():
         (entries["metadata"] if key in entries["metadata"] else entries)[key] = value
     (folder / "MLmodel").write_text(yaml.safe_dump(entries))

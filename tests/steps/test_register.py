@@ -9,13 +9,13 @@ from pathlib import Path
 import mlflow
 import pytest
 import yaml
+from mlflow.models import Model
 
 from steps.registry.client import Registry
 from steps.registry.errors import RegistryError
 from steps.registry.register import (
     MANIFEST_ARTIFACT,
     SCORES_ARTIFACT,
-    content_digest,
     lock_digest,
     register,
 )
@@ -43,7 +43,7 @@ def test_a_version_carries_what_it_was_made_from(
     number = registered(textures, scans, "whole", git_commit="abc", dvc_lock=lock)
     version = Registry("whole").read().versions[number]
     assert version.tags == {
-        "content_digest": content_digest(textures),
+        "model_digest": Model.load(str(textures)).metadata["model_digest"],
         "data_digest": "d1",
         "dvc_lock_digest": lock_digest(lock),
         "git_commit": "abc",
@@ -93,7 +93,7 @@ def test_an_unchanged_model_adds_no_version_and_a_changed_one_does(
     assert sorted(Registry("again").read().versions) == [first, first + 1, first + 2]
 
 
-def test_what_lacks_an_input_example_is_refused(
+def test_what_lacks_an_input_example_or_its_digest_is_refused(
     local_registry: str, textures: Path, scans: Path, tmp_path: Path
 ) -> None:
     bare = variant(textures, tmp_path / "bare")
@@ -102,6 +102,9 @@ def test_what_lacks_an_input_example_is_refused(
     (bare / "MLmodel").write_text(yaml.safe_dump(entries))
     with pytest.raises(RegistryError, match="no signature or no input example"):
         registered(bare, scans, "bare")
+    unnamed = variant(textures, tmp_path / "unnamed", model_digest=None)
+    with pytest.raises(RegistryError, match="has no model_digest"):
+        registered(unnamed, scans, "bare")
     with pytest.raises(RegistryError, match="active MLflow run"):
         register(textures, name="bare", scores={}, manifest=scans / "manifest.csv")
 
