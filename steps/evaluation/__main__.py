@@ -210,7 +210,7 @@ def main(settings: Evaluation, data: Path, trained: Path, output: Path, scores_p
             stress=settings.stress,
         )
         mlflow.log_metrics(dict(numbers(result)))
-        mlflow.set_tag("phantom", result["phantom"])
+        mlflow.set_tags({key: result[key] for key in ("phantom", "model_digest")})
         mlflow.log_artifact(str(scores_path))
         mlflow.log_artifacts(str(output), "evaluation")
         if settings.register_model:

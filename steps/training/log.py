@@ -11,6 +11,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow.entities import Metric
+from mlflow.models import Model
 
 from scans.manifest import MANIFEST, read_manifest, read_summary
 from steps.mlflow_names import class_tags
@@ -51,6 +52,8 @@ def log_outputs(history: list[dict[str, float]], output: Path) -> None:
         some = metrics[start : start + METRICS_PER_CALL]
         mlflow.MlflowClient().log_batch(run.info.run_id, metrics=some)
     mlflow.log_figure(_learning_curve(history), "learning_curve.png")
+    metadata = Model.load(str(output / "model")).metadata or {}
+    mlflow.set_tag("model_digest", metadata["model_digest"])
     mlflow.log_artifacts(str(output / "model"), "model")
 
 
