@@ -81,7 +81,9 @@ def read_dicom_header(data: bytes) -> DicomHeader:
     """
     try:
         with quiet_decoders():
-            return header_of(read_elements(data).raw)
+            raw = read_elements(data).raw
+            if any(raw.values()):
+                return header_of(raw)
     except ScanError:
         raise
     except Exception:  # noqa: S110 - see decode_dicom

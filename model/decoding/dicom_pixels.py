@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from dataclasses import dataclass
 
@@ -198,7 +199,12 @@ def _decompressed(
     if transfer_syntax == uid.RLELossless:
         dtype = np.dtype(f"<u{allocated // 8}")
         size_bytes = shape[0] * shape[1] * allocated // 8
-        decoded = imagecodecs.dicomrle_decode(frame, dtype, out=size_bytes)
+        decoded = b""
+        for padding in range(3):  # bytes of any value, which may read as a code
+            with contextlib.suppress(imagecodecs.ImcdError):
+                code = frame[: len(frame) - padding]
+                decoded = imagecodecs.dicomrle_decode(code, dtype, out=size_bytes)
+                break
         return np.frombuffer(decoded, dtype).reshape(shape)
     if transfer_syntax in JPEG_2000:
         codes = np.asarray(imagecodecs.jpeg2k_decode(frame))

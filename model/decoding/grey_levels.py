@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageChops
 
 LUNG_CENTRE_HU = -600.0  # the lung preset of radiology workstations: Radiopaedia, "Windowing (CT)"
 LUNG_WIDTH_HU = 1500.0
@@ -39,30 +40,42 @@ def to_8_bit(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
         black = low
     grey = np.empty(levels.shape, np.uint8)
     for source, target in zip(_blocks(levels), _blocks(grey), strict=True):
-        values = source.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            values = source.astype(np.float64)
         values[~np.isfinite(values)] = low
         np.clip(values, -LARGEST, LARGEST, out=values)
         target[...] = stretch_linearly(values, black, high)
     return grey
 
 
-def colours_to_grey(channels: Sequence[NDArray[np.generic]]) -> NDArray[np.uint8]:
+def colours_to_grey(
+    channels: Sequence[NDArray[np.generic]], alpha: NDArray[np.generic] | None = None
+) -> NDArray[np.uint8]:
     """Weigh red, green and blue as ITU-R BT.601 does, at the depth that holds them all.
 
     Args:
-        channels: three of (height, width), uint8 or uint16.
+        channels: three of (height, width), uint8 or uint16; or one of grey levels.
+        alpha: opacity, of the same kind; the picture is laid on black.
     """
-    if channels[0].dtype == np.uint16:
-        table = _table_of_depth(max(int(channel.max()) for channel in channels))
-        channels = [table[channel] for channel in channels]
-    bands = [Image.fromarray(np.ascontiguousarray(channel)) for channel in channels]
-    return np.asarray(Image.merge("RGB", bands).convert("L"))
+    table, alpha_table = _identity_or_depth(channels), _identity_or_depth([alpha])
+    grey = np.empty(channels[0].shape, np.uint8)
+    parts = [_blocks(channel) for channel in channels]
+    alphas = repeat(None) if alpha is None else _blocks(alpha)
+    for target, opacity, *bands in zip(_blocks(grey), alphas, *parts, strict=False):
+        levels = [Image.fromarray(np.ascontiguousarray(table[band])) for band in bands]
+        shown = levels[0] if len(levels) == 1 else Image.merge("RGB", levels).convert("L")
+        if opacity is not None:
+            shown = ImageChops.multiply(shown, Image.fromarray(alpha_table[opacity]))
+        target[...] = np.asarray(shown)
+    return grey
 
 
-def over_black(grey: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay a picture on black as its alpha says."""
-    product = grey.astype(np.uint16) * alpha
-    return ((product + 127) // 255).astype(np.uint8)
+def _identity_or_depth(channels: Sequence[NDArray[np.generic] | None]) -> NDArray[np.uint8]:
+    """Return a table from uint8 or uint16 levels to uint8."""
+    known = [channel for channel in channels if channel is not None]
+    if not known or known[0].dtype == np.uint8:
+        return np.arange(256, dtype=np.uint8)
+    return _table_of_depth(max(int(channel.max()) for channel in known))
 
 
 def looks_like_hounsfield(levels: NDArray[np.generic]) -> bool:

@@ -83,7 +83,7 @@ def _decode_png(data: bytes) -> Decoded:
     picture = PngImageFile(TimedStream(png.data))
     _check_single(picture, "PNG")
     pixels = png.width * png.height
-    with BUDGET.reserve(pixels * (2 * png.samples + 6)):
+    with BUDGET.reserve(pixels * (2 * png.samples + 3)):
         grey = upright(decode_deep(png), _orientation(picture))
     return Decoded(grey, png.width, png.height, picture.mode, "PNG")
 

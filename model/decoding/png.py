@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ScanError
-from .grey_levels import colours_to_grey, over_black, to_8_bit
+from .grey_levels import colours_to_grey
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, COLOUR_BIT, ALPHA_BIT = 0, 2, 4  # colour type, PNG specification 11.2.1
@@ -79,8 +79,8 @@ def decode_deep(png: Png) -> NDArray[np.uint8]:
     whole = png.data if png.data.endswith(END) else png.data + END
     pixels = np.asarray(imagecodecs.png_decode(whole))
     channels = list(np.moveaxis(np.atleast_3d(pixels), -1, 0))
-    grey = colours_to_grey(channels[:3]) if len(channels) >= 3 else to_8_bit(channels[0])
-    return over_black(grey, to_8_bit(channels[-1])) if len(channels) in (2, 4) else grey
+    alpha = channels.pop() if len(channels) in (2, 4) else None
+    return colours_to_grey(channels, alpha)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

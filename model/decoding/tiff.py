@@ -25,7 +25,6 @@ from .errors import ScanError, check_size
 from .grey_levels import (
     colours_to_grey,
     looks_like_hounsfield,
-    over_black,
     to_8_bit,
     window,
 )
@@ -35,11 +34,13 @@ from .orientation import ORIENTATION, upright
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
-NO_COMPRESSION, JPEG = 1, 7
+NO_COMPRESSION, LZW, JPEG, DEFLATE, PACKBITS, OLD_DEFLATE, ZSTD = 1, 5, 7, 8, 32773, 32946, 50000
 BILEVEL_ONLY = (2, 3, 4)  # CCITT
 # Those without a dictionary that a file could make as large as it likes (LZMA), and no wrappers of
 # other formats (WebP, JPEG 2000).
-COMPRESSIONS = (NO_COMPRESSION, *BILEVEL_ONLY, 5, JPEG, 8, 32773, 32946, 50000)
+COMPRESSIONS = (
+    NO_COMPRESSION, *BILEVEL_ONLY, LZW, JPEG, DEFLATE, PACKBITS, OLD_DEFLATE, ZSTD,
+)  # fmt: skip
 ASSOCIATED, UNASSOCIATED = 1, 2  # alpha, in ExtraSamples
 MAX_SAMPLES = 8
 MAX_PARTS = 2**20  # strips or tiles; libtiff keeps some 32 bytes of each
@@ -59,6 +60,7 @@ class Layout:
     extra: tuple[int, ...]
     compression: int
     planar: bool
+    tiled: bool
     part: tuple[int, int]  # (width, height) of a tile or strip
     parts: int
     orientation: int
@@ -88,8 +90,13 @@ class Layout:
         sample_bytes = 1 if self.bits <= 8 else 2 if self.bits <= 16 else self.bits // 8
         pixel_bytes = 4 if self.needs_rgb else self.samples * sample_bytes
         part_bytes = self.part[0] * self.part[1] * self.samples * sample_bytes
+        part_bytes *= self.tiled or self.needs_rgb  # samples of a strip go to their place at once
+        if self.compression == JPEG:  # coefficients of a progressive one
+            part_bytes += 2 * self.part[0] * self.part[1] * self.samples
+        if self.compression == ZSTD:  # the window that its decoder may be told to keep
+            part_bytes += 2**27
         pixels = self.width * self.height
-        return pixels * (pixel_bytes + 4) + 2 * part_bytes + 64 * self.parts
+        return pixels * (pixel_bytes + (4 if self.needs_rgb else 2)) + part_bytes + 64 * self.parts
 
 
 def decode_tiff(data: bytes) -> Decoded:
@@ -141,6 +148,7 @@ def _layout(data: bytes) -> Layout:
         extra=_numbers(tags, 338, ()),
         compression=_whole(tags, 259, NO_COMPRESSION),
         planar=planar,
+        tiled=tiled,
         part=part,
         parts=parts,
         orientation=_whole(tags, ORIENTATION, 1),
@@ -203,19 +211,20 @@ def _grey(data: bytes, layout: Layout) -> NDArray[np.uint8]:
         if rgba.shape != (*shape, 4):
             raise rare("samples of a rare kind")
         mirror = LIBTIFF_MIRRORS.get(layout.orientation)
-        grey = np.asarray(Image.fromarray(rgba[..., :3]).convert("L"))
+        size = (layout.width, layout.height)
+        grey = np.asarray(Image.frombuffer("RGBA", size, rgba, "raw", "RGBA", 0, 1).convert("L"))
         return grey if mirror is None else np.flip(grey, None if mirror == -1 else mirror)
     samples = np.asarray(imagecodecs.tiff_decode(data)).reshape(
         (layout.samples, *shape) if layout.planar else (*shape, -1)
     )
     channels = list(samples) if layout.planar else list(np.moveaxis(samples, -1, 0))
     used = 3 if layout.photometric == RGB else 1
-    grey = colours_to_grey(channels[:used]) if used == 3 else _of_levels(channels[0])
-    if layout.photometric == WHITE_IS_ZERO:
-        grey = 255 - grey
-    if UNASSOCIATED in layout.extra[:1] and len(channels) > used:
-        return over_black(grey, to_8_bit(channels[used]))
-    return grey
+    alpha = channels[used] if UNASSOCIATED in layout.extra[:1] and len(channels) > used else None
+    if used == 3 or (alpha is not None and alpha.dtype.kind == "u" and alpha.itemsize <= 2):
+        grey = colours_to_grey(channels[:used], alpha)
+    else:
+        grey = _of_levels(channels[0])
+    return 255 - grey if layout.photometric == WHITE_IS_ZERO else grey
 
 
 def _of_levels(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
