@@ -199,9 +199,9 @@ def _decompressed(
     if transfer_syntax == uid.RLELossless:
         dtype = np.dtype(f"<u{allocated // 8}")
         size_bytes = shape[0] * shape[1] * allocated // 8
-        decoded = b""
+        decoded: bytes | bytearray = b""
         for padding in range(3):  # bytes of any value, which may read as a code
-            with contextlib.suppress(imagecodecs.ImcdError):
+            with contextlib.suppress(RuntimeError):
                 code = frame[: len(frame) - padding]
                 decoded = imagecodecs.dicomrle_decode(code, dtype, out=size_bytes)
                 break
