@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from model.body import body_box
 from model.decoding.scan_file import decode_grey
 
 NEIGHBOURS = 5  # for measured numbers; odd, so that two classes never tie
@@ -89,6 +90,11 @@ def file_properties(width_px: int, height_px: int, mode: str, file_format: str) 
     )
 
 
+def framing(grey: NDArray[np.uint8]) -> Values:
+    """Measure where the body lies in a picture: left, top, right, bottom, (4,), 0-1."""
+    return np.array(body_box(grey), dtype=np.float64)
+
+
 def thumbnail(grey: NDArray[np.uint8]) -> Values:
     """Shrink a scan to 32 x 32 grey levels, (1024,), 0-255."""
     small = Image.fromarray(grey).resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
@@ -99,6 +105,7 @@ def thumbnail(grey: NDArray[np.uint8]) -> Values:
 BASELINES: dict[str, Baseline] = {
     "majority": lambda _, labels, scored: np.full(len(scored), np.bincount(labels).argmax()),
     "brightness": nearest,
+    "framing": nearest,
     "file_size_and_format": nearest,
     "thumbnail_nearest_neighbour": lambda train, labels, scored: nearest(train, labels, scored, 1),
 }
@@ -111,6 +118,7 @@ def measurements(
     return {
         "majority": np.zeros(1),
         "brightness": brightness(grey),
+        "framing": framing(grey),
         "file_size_and_format": file_properties(width_px, height_px, mode, file_format),
         "thumbnail_nearest_neighbour": thumbnail(grey),
     }

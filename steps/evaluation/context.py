@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from model.artefact import Card
-from model.decision import disease_probability
+from model.artefact import Card, Head
+from model.decision import disease_probability, healthy_index
 from model.decoding.scan_file import decode_grey
 from scans.fingerprints import near_duplicate_groups, perceptual_hash
 from scans.manifest import ManifestRow, read_summary
@@ -20,15 +20,18 @@ from steps.base import Base
 from steps.evaluation.baselines import measurements
 from steps.evaluation.non_scans import non_scans
 from steps.evaluation.protocols import KeptScans, Recipe, flagged_held_out, grouped_score, protocols
+from steps.evaluation.sources import leave_one_source_out, shortcut_audit
 from steps.evaluation.stress import changed_files, stress_rows, stress_score, worst_row
 from steps.metrics import roc_auc
 from steps.tracking import print_progress
 from steps.training.calibration import calibration_scores, without_temperature
+from steps.training.cross_validation import solve_head
 from steps.training.features import scan_features
 from steps.training.record import TrainingRecord, read_record
 
 SWEPT_DISTANCES_BITS = (0, 20, 30, 40, 50, 60)
 SWEEP_REPEATS = 5
+SHORTCUTS = ("brightness", "framing", "file_size_and_format")  # of baselines.BASELINES
 BATCH = 64  # changed scans handed to the pyfunc at a time
 MAX_DONORS = 200  # training scans of each class whose tones may be borrowed
 
@@ -102,6 +105,7 @@ def kept_scans(
         copies=np.array([row.copies for row in rows], dtype=np.int64),
         measured={name: np.stack([m[name] for m in measured]) for name in measured[0]},
         classes=card.classes,
+        sources=np.array([row.source or "" for row in rows]),
     )
 
 
@@ -137,6 +141,7 @@ def protocol_section(
             scans, record.out_of_domain.allowed_share_of_chest_ct, repeats, seed
         ),
     }
+    section |= source_sections(scans, recipe, seed)
     hashes = [perceptual_hash(_grey(data, row)) for row in rows]
     section["distances"] = {
         str(bits): grouped_score(
@@ -149,6 +154,30 @@ def protocol_section(
         for bits in SWEPT_DISTANCES_BITS
     }
     return section
+
+
+def source_sections(scans: KeptScans, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Score the head on sources that were left out, and audit shortcuts; None where it cannot be.
+
+    Returns:
+        `leave_one_source_out` and `shortcut_audit`, see steps.evaluation.sources.
+    """
+
+    def fit(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> Head:
+        return solve_head(features, labels, classes, recipe.l2, recipe.balanced)
+
+    own = scans.vectors[:, 0]
+    healthy = healthy_index(scans.classes)
+    measured = {name: scans.measured[name] for name in SHORTCUTS}
+    return {
+        "leave_one_source_out": leave_one_source_out(
+            own, scans.labels, scans.groups, scans.sources, scans.classes, fit,
+            [] if healthy is None else [healthy], seed,
+        ),
+        "shortcut_audit": shortcut_audit(
+            own, scans.labels, scans.groups, scans.sources, measured, fit, seed
+        ),
+    }  # fmt: skip
 
 
 def stress_section(

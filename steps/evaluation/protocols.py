@@ -40,6 +40,7 @@ class KeptScans:
     copies: NDArray[np.int64]  # files with the same bytes (n,), at least 1
     measured: Mapping[str, NDArray[np.float64]]  # what each baseline looks at, (n, values)
     classes: tuple[str, ...]
+    sources: NDArray[np.str_]  # where each scan comes from (n,); "" where there is one source
 
     def taken(self, positions: NDArray[np.intp]) -> KeptScans:
         """Return the scans at these positions; a position may come twice."""
@@ -50,6 +51,7 @@ class KeptScans:
             self.copies[positions],
             {name: values[positions] for name, values in self.measured.items()},
             self.classes,
+            self.sources[positions],
         )
 
 

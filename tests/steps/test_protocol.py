@@ -37,6 +37,7 @@ def noise() -> KeptScans:
         copies=np.tile([1, 2], patients),
         measured={name: rng.normal(size=(2 * patients, 2)) for name in BASELINES},
         classes=("adenocarcinoma", "normal"),
+        sources=np.full(2 * patients, ""),
     )
 
 
@@ -77,6 +78,7 @@ def test_the_served_threshold_reaches_its_sensitivity_on_scans_it_was_not_chosen
         copies=np.ones(240, dtype=np.int64),
         measured={name: rng.normal(size=(240, 2)) for name in BASELINES},
         classes=("adenocarcinoma", "normal"),
+        sources=np.full(240, ""),
     )
     grouped = protocols(scans, RECIPE, repeats=2, seed=0)["grouped"]
     likeliest, served = grouped["model"], grouped["model_at_threshold"]

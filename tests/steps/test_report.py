@@ -56,6 +56,16 @@ def scores(phantom: bool = False) -> dict[str, Any]:
             | {"grouped": SCORED | {"model_at_threshold": SERVED}},
             "fine_tuned_blocks": 0, "group_distance_bits": 40,
             "flagged_held_out": {"mean": 0.0123, "spread": 0.004},
+            "leave_one_source_out": {
+                "iq": {"trained_on": ["kaggle"], "scans": 300, "groups": 90,
+                       "roc_auc": {"value": 0.8765, "ci95": [0.81, 0.93]}},
+            },
+            "shortcut_audit": {
+                "sources": {}, "source_from_features": {"balanced_accuracy": 0.991, "chance": 0.5},
+                "class_from_source": {"balanced_accuracy": 0.61, "chance": 0.5},
+                "class_from": {"brightness": {"balanced_accuracy": 0.733, "chance": 0.5},
+                               "framing": None},
+            },
             "distances": {"40": {"groups": 206, "largest_group": 14, "model": MODEL,
                                  "model_at_threshold": SERVED}},
         },
@@ -85,6 +95,17 @@ def test_report_is_one_whole_page(tmp_path: Path) -> None:
     assert "data:image/png;base64," in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "synthetic" not in page
+
+
+def test_report_says_what_carries_over_between_sources(tmp_path: Path) -> None:
+    write_report(tmp_path, scores())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "0.877" in page and "(0.810–0.930)" in page
+    assert "0.991" in page and "brightness alone" in page and "framing alone" not in page
+    alone = scores()
+    alone["protocol"]["leave_one_source_out"] = None
+    write_report(tmp_path, alone)
+    assert "external_evaluation" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("left_out", ["stress", "protocol"])
