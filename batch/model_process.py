@@ -144,8 +144,9 @@ class _Child:
             with self._lock:
                 answer = self._waiting.pop(number)
             answer.set_result(rows)
+        how = self._how_it_ended()
         with self._lock:
-            self.died = self.died or self._how_it_ended()
+            self.died = self.died or how
             waiting, self._waiting = self._waiting, {}
             self._connection.close()
         for answer in waiting.values():
