@@ -82,6 +82,23 @@ def place_files(
     return placed
 
 
+def rename_labels(labels: Collection[str], patterns: Sequence[ClassPattern]) -> dict[str, str]:
+    """Return the class that each label of a table stands for.
+
+    Raises:
+        SourceError: a pattern matches nothing, or two classes differ only in case.
+    """
+    for pattern in patterns:
+        if not any(pattern.matches(label) for label in labels):
+            raise SourceError(
+                f"The class pattern {pattern.glob!r} matches no label. Labels found: "
+                f"{quoted(labels)}. Correct class_patterns."
+            )
+    renamed = {label: str(_label([label], patterns)) for label in labels}
+    _refuse_case_twins(set(renamed.values()))
+    return renamed
+
+
 def _check_patterns(
     sources: Iterable[Sequence[PurePosixPath]], patterns: Sequence[ClassPattern]
 ) -> None:

@@ -4,47 +4,28 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import numpy as np
+from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from model.decoding.decoded import DicomHeader
 from model.decoding.errors import ScanError
-from model.decoding.scan_file import decode
+from model.decoding.scan_file import decode, read_header
+from scans.errors import SourceError
 from scans.fingerprints import perceptual_hash, sha256_hex
+from scans.identity import UNKNOWN, Identity, identity_of
 from scans.listing import Rejected
 from scans.patients import PatientHasher
 from scans.progress import progress
 
-RECEIVED = re.compile(r"received (.*?)[;,.(]")  # what a ScanError says came
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Whose slice it is, and where in its series; None or '' where the file does not say.
-
-    Attributes:
-        patient: keyed hash of issuer and Patient ID, see `scans.patients`.
-        patient_of_id: keyed hash of the Patient ID alone, which a table of labels names.
-        study, series: their UIDs.
-        position_mm: of the slice along its normal, from the origin of the patient's coordinates.
-        normal: unit vector across the slice, in the patient's coordinates.
-        thickness_mm, kernel, manufacturer: see `model.decoding.decoded.DicomHeader`.
-    """
-
-    patient: str | None = None
-    patient_of_id: str | None = None
-    study: str | None = None
-    series: str | None = None
-    position_mm: float | None = None
-    normal: tuple[float, float, float] | None = None
-    thickness_mm: float | None = None
-    kernel: str = ""
-    manufacturer: str = ""
+RECEIVED = re.compile(r"received (?:one )?(.*?)(?:[;,.(]| or cut short|$)")  # in a ScanError
+FILES_FOR_PROCESSES = 1000  # starting processes takes as long as reading some hundred files
+FILES_A_TASK = 16
 
 
 @dataclass(frozen=True)
@@ -68,13 +49,13 @@ class Inspected:
     height: int
     mode: str
     format: str
-    identity: Identity = Identity()
+    identity: Identity = UNKNOWN
 
 
 def inspect_files(
-    folder: Path, files: Iterable[PurePosixPath], hash_patient: PatientHasher
+    folder: Path, files: Sequence[PurePosixPath], hash_patient: PatientHasher
 ) -> list[Inspected | Rejected]:
-    """Read, decode and fingerprint files, several at a time, with a progress bar.
+    """Read, decode and fingerprint files on all cores, with a progress bar.
 
     Args:
         folder: what `files` are relative to.
@@ -83,18 +64,37 @@ def inspect_files(
 
     Returns:
         One entry per file, in order.
+
+    Raises:
+        SourceError: the patients' salt cannot be read, or the system ended a process.
     """
-    paths = list(files)
     inspect = partial(_inspect, folder, hash_patient=hash_patient)
-    results = _mapped(inspect, paths)
-    return list(progress(results, "Reading scans", "file", len(paths)))
+    # Reading headers holds Python's lock, so many files want processes; few are not worth it.
+    mapped = _in_processes if len(files) >= FILES_FOR_PROCESSES else _in_threads
+    return list(progress(mapped(inspect, files), "Reading scans", "file", len(files)))
 
 
-def _mapped(
-    inspect: partial[Inspected | Rejected], paths: Sequence[PurePosixPath]
-) -> Iterator[Inspected | Rejected]:
+Inspect = Callable[[PurePosixPath], Inspected | Rejected]
+
+
+def _in_threads(inspect: Inspect, paths: Sequence[PurePosixPath]) -> Iterator[Inspected | Rejected]:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         yield from pool.map(inspect, paths)
+
+
+def _in_processes(
+    inspect: Inspect, paths: Sequence[PurePosixPath]
+) -> Iterator[Inspected | Rejected]:
+    workers = Parallel(n_jobs=os.cpu_count(), return_as="generator", batch_size=FILES_A_TASK)
+    try:
+        yield from workers(delayed(inspect)(path) for path in paths)
+    except TerminatedWorkerError as e:
+        raise SourceError(
+            "A process that reads scans was ended by the system, as happens when memory is short. "
+            "Free some memory and run again."
+        ) from e
+    finally:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _inspect(
@@ -109,39 +109,23 @@ def _inspect(
     try:
         scan = decode(data)
     except ScanError as e:
-        return Rejected(path, str(e), _kind(str(e)))
+        return Rejected(path, str(e), _kind(str(e)), _rejected_identity(data, hash_patient))
     digest, perceptual = sha256_hex(data), perceptual_hash(scan.grey)
-    identity = identity_of(scan.header, hash_patient) if scan.header else Identity()
+    identity = identity_of(scan.header, hash_patient) if scan.header else UNKNOWN
     size = (scan.width, scan.height)
     return Inspected(path, digest, perceptual, *size, scan.mode, scan.format, identity)
+
+
+def _rejected_identity(data: bytes, hash_patient: PatientHasher) -> Identity:
+    """Return whose file it is, so that a label's line that names it is known to."""
+    try:
+        header = read_header(data)
+    except ScanError:
+        header = None
+    return identity_of(header, hash_patient) if header else UNKNOWN
 
 
 def _kind(sentence: str) -> str:
     """Return what a decoder's sentence says it received, without the numbers of one file."""
     match = RECEIVED.search(sentence)
-    return re.sub(r"\d[\d,. x]*", "N ", match[1]).strip() if match else "not decodable"
-
-
-def identity_of(header: DicomHeader, hash_patient: PatientHasher) -> Identity:
-    """Return what a header says of whose slice it is and where in its series."""
-    normal = position = None
-    if header.orientation is not None:
-        across = np.cross(header.orientation[:3], header.orientation[3:])
-        length = float(np.linalg.norm(across))
-        if length > 0:
-            x, y, z = (float(value) / length for value in across)
-            # A series is read from the feet up, whichever way its rows run.
-            normal = (x, y, z) if z >= 0 else (-x, -y, -z)
-            if header.position_mm is not None:
-                position = round(float(np.dot(normal, header.position_mm)), 3)
-    return Identity(
-        patient=hash_patient(header.patient_id, header.patient_id_issuer),
-        patient_of_id=hash_patient(header.patient_id),
-        study=header.study_uid or None,
-        series=header.series_uid or None,
-        position_mm=position,
-        normal=normal,
-        thickness_mm=header.slice_thickness_mm,
-        kernel=header.kernel,
-        manufacturer=header.manufacturer,
-    )
+    return re.sub(r"\d[\d,]*", "N", match[1]).strip() if match else "not decodable"

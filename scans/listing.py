@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from scans.errors import SourceError
+from scans.identity import UNKNOWN, Identity
 from scans.limits import Limits
 
 # What operating systems leave in folders and zips; never a scan, so not worth a rejection.
@@ -15,11 +16,19 @@ SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin"}
 
 @dataclass(frozen=True)
 class Rejected:
-    """A file that is no usable scan, why, and the reason in few words that its kind shares."""
+    """A file that is no usable scan.
+
+    Attributes:
+        path: of the file, relative to its source's folder.
+        reason: why, in a sentence.
+        kind: why, in few words that files of one kind share.
+        identity: whose it is, where its header can be read.
+    """
 
     path: PurePosixPath
     reason: str
     kind: str
+    identity: Identity = UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from scans.manifest import ManifestRow
 
 SERIES = "series.csv"
 SAME_POSITION_MM = 0.01  # scanners write positions with two to six decimals
+SAME_DIRECTION_DEG = 1.0  # between normals of one series; scanners write six decimals
 UNEVEN_SHARE = 0.1  # of the usual spacing; rounding in headers stays well below
 
 
@@ -69,6 +70,16 @@ def series_facts(
     return [
         _facts(members[key], known) for key in sorted(members, key=lambda k: (k[0] or "", k[1]))
     ]
+
+
+def several_directions(normals: Sequence[tuple[float, float, float]]) -> bool:
+    """Return whether slices are not parallel.
+
+    Args:
+        normals: unit vector across each slice.
+    """
+    found = np.asarray(normals)
+    return bool((found @ found[0] < np.cos(np.radians(SAME_DIRECTION_DEG))).any())
 
 
 def _facts(rows: list[ManifestRow], acquisition: dict[str, tuple[str, str, str]]) -> SeriesFacts:

@@ -25,6 +25,8 @@ from steps.options import StageCommand, section_options
 from steps.parameters import DataIngestion
 from steps.tracking import log_params, print_progress, stage_run
 
+COUNTS = ("files", "distinct", "copies", "rejected", "groups", "patients")  # logged as metrics
+
 
 def ingest(
     source: str,
@@ -38,6 +40,8 @@ def ingest(
     resplit: bool,
     limits: Limits,
     phantom_images: int,
+    labels: str = "",
+    unsigned: bool = False,
 ) -> dict[str, Any]:
     """Write the output folder of the stage, whole or not at all.
 
@@ -54,6 +58,8 @@ def ingest(
             `scans.dataset.build_dataset`.
         limits: how much the source may hold.
         phantom_images: how many phantoms to draw when the source is `phantom`.
+        labels: path of a table of labels, or "" for class folders.
+        unsigned: send S3 no credentials.
 
     Returns:
         The summary, as written to `summary.json`.
@@ -71,7 +77,13 @@ def ingest(
     result.mkdir()
     try:
         fetched = fetch_sources(
-            source, work, sha256=sha256, limits=limits, phantom_images=phantom_images, seed=seed
+            source,
+            work,
+            sha256=sha256,
+            limits=limits,
+            unsigned=unsigned,
+            phantom_images=phantom_images,
+            seed=seed,
         )
         dataset = build_dataset(
             fetched,
@@ -81,6 +93,7 @@ def ingest(
             group_distance_bits=group_distance_bits,
             resplit=resplit,
             limits=limits,
+            labels=Path(labels).expanduser() if labels else None,
         )
         write_dataset(dataset, result)
         _keep_masks(fetched, dataset, result)
@@ -139,12 +152,13 @@ def log_summary(summary: dict[str, Any], output: Path) -> None:
             "data_digest": summary["data_digest"],
         }
     )
-    counts = {name: summary[name] for name in ("files", "distinct", "copies", "rejected", "groups")}
+    counts = {name: summary[name] for name in COUNTS}
     for split, count in summary["splits"].items():
         counts[f"distinct_{split}"] = count
     mlflow.log_metrics({name: float(count) for name, count in counts.items()})
     mlflow.log_dict(summary, "summary.json")
     mlflow.log_artifact(str(output / "rejected.csv"))
+    mlflow.log_artifact(str(output / "series.csv"))
 
 
 @click.command(cls=StageCommand)
@@ -177,10 +191,12 @@ def main(settings: DataIngestion, output: Path) -> None:
             resplit=settings.resplit,
             limits=Limits(settings.max_files, settings.max_total_bytes, settings.max_file_bytes),
             phantom_images=settings.phantom_images,
+            labels=settings.labels,
+            unsigned=settings.unsigned,
         )
         log_summary(summary, output)
     click.echo(report(summary))
-    print_progress(f"Wrote {output}/manifest.csv, rejected.csv and summary.json")
+    print_progress(f"Wrote {output}/manifest.csv, series.csv, rejected.csv and summary.json")
 
 
 if __name__ == "__main__":

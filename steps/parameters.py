@@ -48,10 +48,21 @@ class DataIngestion(Section):
     source: str = Field(
         "phantom",
         description="Where the scans are: `phantom`, a Google Drive link or id, an https address "
-        "of a zip, `s3://bucket/key.zip`, `s3://bucket/prefix/`, a local zip or a local folder.",
+        "of a zip, `s3://bucket/key.zip`, `s3://bucket/prefix/`, a local zip or a local folder; "
+        "several as `name=where;name=where`.",
     )
     sha256: str = Field(
-        "", description="Expected SHA-256 of the source's zip; empty checks nothing."
+        "",
+        description="Expected SHA-256 of the source's zip, of several zips as "
+        "`name=digest;name=digest`; empty checks nothing.",
+    )
+    unsigned: bool = Field(
+        False, description="Whether S3 is read without credentials, as public buckets want it."
+    )
+    labels: str = Field(
+        "",
+        description="CSV file that says which class each path, series, study or patient is of; "
+        "empty takes the class folders.",
     )
     phantom_images: Whole = Field(
         240, ge=1, description="How many phantoms are drawn when the source is `phantom`."

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scans.classes import parse_class_patterns
-from scans.dataset import distinct_scans
+from scans.distinct import distinct_scans
 from scans.fetch import fetch_sources
 from scans.fingerprints import near_duplicate_groups
 from scans.limits import Limits
