@@ -19,6 +19,7 @@ from scans.placement import Scan
 from scans.prepared import Dataset
 from scans.series import series_facts
 from scans.sharing import sharing, sharing_warnings
+from scans.split_names import classes_by_split, differing_names
 from scans.splits import Fractions, keep_official_splits, split_by_group
 
 
@@ -60,7 +61,11 @@ def build_dataset(
     _check_classes(Counter(same[0].label for same in copies), found.empty, found.rejected)
     classes = [same[0].label for same in copies]
     official = None if resplit else _official_splits(copies)
+    scans = [scan for same in copies for scan in same]
+    naming = differing_names(classes_by_split(scan.placed for scan in scans), patterns)
     if official:
+        if naming:
+            raise SourceError(naming)
         split_of, crossing = keep_official_splits(groups, classes, official, fractions, seed)
         crossing = sorted({*crossing, *_copied_across(copies, groups)})
     else:
@@ -78,7 +83,7 @@ def build_dataset(
         crossing_groups=crossing,
         series=series_facts(rows, {path: _acquisition(s) for path, s in first.items()}),
         sharing=shared,
-        warnings=sharing_warnings(shared),
+        warnings=[*([naming] if naming else []), *sharing_warnings(shared)],
     )
 
 
