@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from scans.classes import ClassPattern, Placed, quoted
+from scans.splits import SPLITS
 
 
 def classes_by_split(placed: Iterable[Placed]) -> dict[str, set[str]]:
@@ -30,13 +31,15 @@ def differing_names(
     everywhere = set.intersection(*by_split.values()) if by_split else set()
     lists = [
         f"{split} has {quoted(labels - everywhere)}"
-        for split, labels in by_split.items()
+        for split, labels in sorted(by_split.items(), key=lambda item: SPLITS.index(item[0]))
         if labels - everywhere
     ]
     if not lists:
         return None
     line = _fitting_patterns(set().union(*by_split.values()), patterns)
-    advice = f" Set class_patterns: {line}" if line else " Rename the folders or set class_patterns."
+    advice = (
+        f" Set class_patterns: {line}" if line else " Rename the folders or set class_patterns."
+    )
     return f"The source's splits name their classes differently: {'; '.join(lists)}.{advice}"
 
 
