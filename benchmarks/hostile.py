@@ -46,9 +46,9 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
-def inputs(count: int, seed: int) -> Iterator[tuple[str, int]]:
+def inputs(count: int, seed: int, kinds: bool = True) -> Iterator[tuple[str, int]]:
     """Name every input: the hand-made kinds, then damaged files by index."""
-    for name in KINDS:
+    for name in KINDS if kinds else ():
         yield name, -1
     for index in range(count):
         yield f"damaged, seed {seed}", index
@@ -115,7 +115,7 @@ def decode_one(kind: str, index: int, seed: int, log: list[str], printed: Path) 
     return outcome
 
 
-def work(start: int, stop: int, count: int, seed: int) -> None:
+def work(start: int, stop: int, count: int, seed: int, kinds: bool) -> None:
     """Decode inputs START to STOP, a JSON line each on the standard output that was."""
     answers = os.fdopen(os.dup(1), "w")
     printed = Path(tempfile.mkstemp(prefix="hostile")[1])
@@ -130,7 +130,7 @@ def work(start: int, stop: int, count: int, seed: int) -> None:
         logging.getLogger(logger).setLevel(logging.DEBUG)
     warnings.simplefilter("always")
     warnings.showwarning = lambda message, *_args, **_more: log.append(str(message))
-    for position, (kind, index) in enumerate(inputs(count, seed)):
+    for position, (kind, index) in enumerate(inputs(count, seed, kinds)):
         if start <= position < stop:
             print(json.dumps({"start": position}), file=answers, flush=True)
             outcome = decode_one(kind, index, seed, log, printed)
@@ -138,13 +138,14 @@ def work(start: int, stop: int, count: int, seed: int) -> None:
     printed.unlink()
 
 
-def outcomes(start: int, stop: int, count: int, seed: int) -> list[Outcome]:
+def outcomes(start: int, stop: int, count: int, seed: int, kinds: bool) -> list[Outcome]:
     """Run `work` in a process, and in another one from the next input on if one dies."""
     found: list[Outcome] = []
-    names = [kind if index < 0 else f"input {index}" for kind, index in inputs(count, seed)]
+    names = [kind if index < 0 else f"input {index}" for kind, index in inputs(count, seed, kinds)]
     while start < stop:
         command = [sys.executable, "-m", "benchmarks.hostile", "--count", str(count)]
-        command += ["--seed", str(seed), "--worker", str(start), str(stop)]
+        command += ["--seed", str(seed), "--kinds" if kinds else "--no-kinds"]
+        command += ["--worker", str(start), str(stop)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         found += [Outcome(**line) for line in lines if "start" not in line]
@@ -181,18 +182,20 @@ def table(found: list[Outcome]) -> list[str]:
 @click.command()
 @click.option("--count", default=40_000, show_default=True, help="Damaged files.")
 @click.option("--seed", default=0, show_default=True, help="Of the damage.")
+@click.option("--kinds/--no-kinds", default=True, show_default=True, help="The hand-made files.")
 @click.option("--workers", default=2, show_default=True, help="Processes at a time.")
 @click.option("--worker", nargs=2, type=int, hidden=True)
-def main(count: int, seed: int, workers: int, worker: tuple[int, int] | None) -> None:
+def main(count: int, seed: int, kinds: bool, workers: int, worker: tuple[int, int] | None) -> None:
     """Decode hostile files and print what became of them; exit code 1 if any broke a rule."""
     if worker:
-        work(*worker, count, seed)
+        work(*worker, count, seed, kinds)
         return
-    total = len(KINDS) + count
+    hand_made = len(KINDS) if kinds else 0
+    total = hand_made + count
     # Small shares, since a process that dies starts again, and the hand-made kinds come first.
-    edges = [*range(0, len(KINDS), 8), *range(len(KINDS), total, 2500), total]
+    edges = [*range(0, hand_made, 8), *range(hand_made, total, 2500), total]
     with ThreadPoolExecutor(workers) as pool:
-        shares = pool.map(lambda edge: outcomes(*edge, count, seed), pairwise(edges))
+        shares = pool.map(lambda edge: outcomes(*edge, count, seed, kinds), pairwise(edges))
         found = [outcome for share in shares for outcome in share]
     print("\n".join(table(found)))
     faults = [outcome for outcome in found if outcome.faults]
