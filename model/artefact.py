@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .conformal import Conformal
 from .preprocessing import Preprocessing
 
 NETWORK = "network.xml"
@@ -28,6 +29,7 @@ class Card:
     phantom: bool  # trained on synthetic scans
     temperature: float = 1.0
     threshold: float | None = None  # on the probability of disease; None takes the likeliest class
+    conformal: Conformal | None = None  # when a scan is undecided; None in models that never say
 
     @classmethod
     def read(cls, folder: Path) -> Card:
@@ -35,6 +37,9 @@ class Card:
         fields = json.loads((folder / CARD).read_text(encoding="utf-8"))
         fields["classes"] = tuple(fields["classes"])
         fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
+        if fields.get("conformal") is not None:
+            error_rate, quantiles = (fields["conformal"][k] for k in ("error_rate", "quantiles"))
+            fields["conformal"] = Conformal(error_rate, tuple(quantiles))
         return cls(**fields)
 
     def write(self, folder: Path) -> None:

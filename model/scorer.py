@@ -37,6 +37,7 @@ def output_columns(classes: Sequence[str]) -> list[tuple[str, str]]:
         *((f"p_{name}", "double") for name in classes),
         ("error", "string"),
         ("out_of_domain", "boolean"),
+        ("undecided", "boolean"),
     ]
 
 
@@ -128,7 +129,7 @@ class Scorer:
             row["probability"] = float(row_p[index])
             for name, value in zip(self.card.classes, row_p, strict=True):
                 row[f"p_{name}"] = float(value)
-        self._add_doubts(scored, features)
+        self._add_flags(scored, features, p)
         if explain:
             boxes = [scan.box for scan in batch if isinstance(scan, Shown)]
             evidence = evidence_maps(maps, self._head, chosen)
@@ -136,7 +137,13 @@ class Scorer:
                 row[HEATMAP] = heatmap_png(of_scan, box)
         return rows
 
-    def _add_doubts(self, rows: list[Row], features: NDArray[np.float32]) -> None:
+    def _add_flags(
+        self, rows: list[Row], features: NDArray[np.float32], p: NDArray[np.float64]
+    ) -> None:
+        """Add `out_of_domain` and `undecided`, as far as the model carries what they need."""
         if self._out_of_domain is not None:
             for row, flag in zip(rows, self._out_of_domain.flags(features), strict=True):
                 row["out_of_domain"] = bool(flag)
+        if self.card.conformal is not None:
+            for row, flag in zip(rows, self.card.conformal.undecided(p), strict=True):
+                row["undecided"] = bool(flag)

@@ -105,6 +105,14 @@ def stand_in_model(shared: Shared) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_model(shared: Shared) -> Path:
+    """A pyfunc of the product's own code round a network of 5 kB; not to be changed."""
+    from tests.model.small_model import save_small_model
+
+    return shared.once("small_model", save_small_model) / "model"
+
+
+@pytest.fixture(scope="session")
 def tiny_pipeline(shared: Shared) -> Tiny:
     """Phantoms through the first three stages, 32 x 32 px, random weights; not to be changed."""
     from tests.model.tiny import run_tiny_pipeline, tiny_in

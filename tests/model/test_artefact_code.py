@@ -17,7 +17,7 @@ import yaml
 
 from model.artefact import Card, Head, model_digest
 from model.packaging import NOT_SHIPPED, PACKAGE, save_pyfunc
-from tests.model.tiny import Tiny
+from tests.model.small_model import phantom_png
 
 ROOT = Path(__file__).parents[2]
 NETWORK = Path("artifacts", "network")
@@ -35,6 +35,16 @@ rows = mine.predict(pd.DataFrame({"image": [data]}))
 assert rows["error"][0] is None, rows["error"][0]
 print(rows["p_normal"][0])
 """
+
+
+@pytest.fixture(scope="module")
+def model(small_model: Path) -> Any:
+    return mlflow.pyfunc.load_model(str(small_model))
+
+
+@pytest.fixture(scope="module")
+def scans() -> list[bytes]:
+    return [phantom_png(seed) for seed in range(3)]
 
 
 def digest_of(saved: Path) -> str:
@@ -58,14 +68,14 @@ def with_constant_probability(saved: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_callers_own_module_named_model_is_neither_in_the_way_nor_hidden(
-    tiny_pipeline: Tiny, model: Any, scans: list[bytes], order: str, tmp_path: Path
+    small_model: Path, model: Any, scans: list[bytes], order: str, tmp_path: Path
 ) -> None:
     (tmp_path / "model.py").write_text("ANSWER = 42\n")
     (tmp_path / "scan.png").write_bytes(scans[0])
     start = "import pathlib, sys\nimport mlflow.pyfunc, pandas as pd\n"
     (tmp_path / "caller.py").write_text(start + CALLER[order] + REST)
     done = subprocess.run(
-        [sys.executable, "caller.py", str(tiny_pipeline.model), "scan.png"],
+        [sys.executable, "caller.py", str(small_model), "scan.png"],
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -74,12 +84,12 @@ def test_a_callers_own_module_named_model_is_neither_in_the_way_nor_hidden(
 
 
 def test_two_versions_of_the_code_answer_side_by_side(
-    tiny_pipeline: Tiny, model: Any, scans: list[bytes], tmp_path: Path
+    small_model: Path, model: Any, scans: list[bytes], tmp_path: Path
 ) -> None:
     images = pd.DataFrame({"image": scans[:3]})
     expected = model.predict(images)
     changed = mlflow.pyfunc.load_model(
-        str(with_constant_probability(tiny_pipeline.model, tmp_path / "changed"))
+        str(with_constant_probability(small_model, tmp_path / "changed"))
     )
     assert changed.predict(images)["probability"].tolist() == [0.125] * 3
     pd.testing.assert_frame_equal(model.predict(images), expected)
@@ -87,11 +97,11 @@ def test_two_versions_of_the_code_answer_side_by_side(
 
 
 def test_code_changed_in_place_is_what_the_next_load_runs(
-    tiny_pipeline: Tiny, scans: list[bytes], tmp_path: Path
+    small_model: Path, scans: list[bytes], tmp_path: Path
 ) -> None:
     images = pd.DataFrame({"image": scans[:1]})
     folder = tmp_path / "model"
-    shutil.copytree(tiny_pipeline.model, folder)
+    shutil.copytree(small_model, folder)
     before = mlflow.pyfunc.load_model(str(folder)).predict(images)["probability"][0]
     assert before != 0.125
     scorer = folder / "code" / PACKAGE / "scorer.py"
@@ -100,16 +110,16 @@ def test_code_changed_in_place_is_what_the_next_load_runs(
 
 
 def test_a_model_without_its_code_is_refused_naming_the_folder(
-    tiny_pipeline: Tiny, tmp_path: Path
+    small_model: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(tiny_pipeline.model, tmp_path / "bare")
+    shutil.copytree(small_model, tmp_path / "bare")
     shutil.rmtree(tmp_path / "bare" / "code" / PACKAGE)
     with pytest.raises(mlflow.MlflowException, match=r"Expected the model's code in .*bare"):
         mlflow.pyfunc.load_model(str(tmp_path / "bare"))
 
 
-def test_the_shipped_package_imports_only_itself(tiny_pipeline: Tiny) -> None:
-    shipped = tiny_pipeline.model / "code" / PACKAGE
+def test_the_shipped_package_imports_only_itself(small_model: Path) -> None:
+    shipped = small_model / "code" / PACKAGE
     names = {path.relative_to(shipped).as_posix() for path in shipped.rglob("*.py")}
     own = {p.relative_to(ROOT / "model").as_posix() for p in (ROOT / "model").rglob("*.py")}
     assert names == own - NOT_SHIPPED
@@ -123,21 +133,21 @@ def test_the_shipped_package_imports_only_itself(tiny_pipeline: Tiny) -> None:
                 assert line.split()[1].lstrip(".") not in left_out, (path, line)
 
 
-def test_the_digest_is_that_of_the_saved_files(tiny_pipeline: Tiny, model: Any) -> None:
-    assert digest_in(tiny_pipeline.model) == digest_of(tiny_pipeline.model)
-    assert model.metadata.metadata["model_digest"] == digest_in(tiny_pipeline.model)
+def test_the_digest_is_that_of_the_saved_files(small_model: Path, model: Any) -> None:
+    assert digest_in(small_model) == digest_of(small_model)
+    assert model.metadata.metadata["model_digest"] == digest_in(small_model)
 
 
 def test_saving_the_same_model_again_does_not_change_its_digest(
-    tiny_pipeline: Tiny, tmp_path: Path
+    small_model: Path, tmp_path: Path
 ) -> None:
     network = tmp_path / "network"
-    shutil.copytree(tiny_pipeline.model / NETWORK, network)
+    shutil.copytree(small_model / NETWORK, network)
     (tmp_path / "elsewhere").mkdir()
     for number in (1, 2):
         saved = tmp_path / "elsewhere" / str(number)
         save_pyfunc(saved, network, Card.read(network), "bm8gc2Nhbg==")
-        assert digest_in(saved) == digest_in(tiny_pipeline.model)
+        assert digest_in(saved) == digest_in(small_model)
     entries = [
         yaml.safe_load((tmp_path / "elsewhere" / n / "MLmodel").read_text()) for n in ("1", "2")
     ]
@@ -197,9 +207,9 @@ def compile_code(saved: Path) -> None:
     ],
 )
 def test_the_digest_changes_with_what_decides_an_answer_and_with_nothing_else(
-    tiny_pipeline: Tiny, change: Callable[[Path], None], other: bool, tmp_path: Path
+    small_model: Path, change: Callable[[Path], None], other: bool, tmp_path: Path
 ) -> None:
     saved = tmp_path / "model"
-    shutil.copytree(tiny_pipeline.model, saved)
+    shutil.copytree(small_model, saved)
     change(saved)
-    assert (digest_of(saved) != digest_in(tiny_pipeline.model)) == other
+    assert (digest_of(saved) != digest_in(small_model)) == other

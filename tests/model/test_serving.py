@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -13,33 +14,28 @@ import pandas as pd
 import pytest
 import requests
 
-from scans.manifest import read_manifest
+from tests.model.small_model import phantom_png
 from tests.model.test_pyfunc import bodies
-from tests.model.tiny import Tiny
 from tests.serve.server_process import ServerProcess, running_mlflow
 
 TIMEOUT_S = 120
 
 
 @pytest.fixture(scope="module")
-def server(
-    tiny_pipeline: Tiny, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServerProcess]:
-    with running_mlflow(tiny_pipeline.model, tmp_path_factory.mktemp("server")) as process:
+def server(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_mlflow(small_model, tmp_path_factory.mktemp("server")) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
-def scans(tiny_pipeline: Tiny) -> list[bytes]:
-    return [
-        (tiny_pipeline.data / row.path).read_bytes() for row in read_manifest(tiny_pipeline.data)
-    ]
+def scans() -> list[bytes]:
+    return [phantom_png(seed, nodule=seed % 2 == 0) for seed in range(24)]
 
 
 @pytest.fixture(scope="module")
-def expected(tiny_pipeline: Tiny, scans: list[bytes]) -> list[dict[str, Any]]:
+def expected(small_model: Path, scans: list[bytes]) -> list[dict[str, Any]]:
     """The rows that Python gets."""
-    model = mlflow.pyfunc.load_model(str(tiny_pipeline.model))
+    model = mlflow.pyfunc.load_model(str(small_model))
     rows: list[dict[str, Any]] = model.predict(pd.DataFrame({"image": scans})).to_dict("records")
     return rows
 
