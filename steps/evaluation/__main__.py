@@ -95,7 +95,7 @@ def evaluation(
         predictions.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
         write_plots(folder, actual, predicted, p, card.classes)
         write_context(folder, data, every_row, result, actual, p, card.temperature)
-        write_report(folder, {"stress": None, "protocol": None} | result)
+        write_report(folder, result)
     write_whole(scores_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return result
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mlflow
 
 from steps.evaluation.external_model import ExternalModel
+from steps.evaluation.report import write_report
 
 MEASURES = {
     "roc_auc": "ROC AUC",
@@ -37,6 +40,7 @@ def record(model: ExternalModel, result: dict[str, Any], output: Path) -> str | 
         for metric, value in headline_numbers(result).items():
             client.log_metric(model.version.run_id, f"{place}/{metric}", value)
         client.log_artifacts(model.version.run_id, str(output), place)
+        _add_to_report(model.version.run_id, model.internal_scores)
     client.set_model_version_tag(
         model.version.name,
         str(model.version.number),
@@ -44,6 +48,24 @@ def record(model: ExternalModel, result: dict[str, Any], output: Path) -> str | 
         json.dumps(tag(result)),
     )
     return f"recorded with version {model.version.number} of {model.version.name}"
+
+
+def _add_to_report(run_id: str, internal: Mapping[str, Any] | None) -> None:
+    """Write the report of the version's own evaluation anew, with every external set beside it."""
+    if internal is None or "out_of_domain" not in internal:
+        return  # registered without an evaluation of this program's
+    with tempfile.TemporaryDirectory() as scratch:
+        evaluated, others = (
+            Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{place}", dst_path=scratch))
+            for place in ("evaluation", "external")
+        )
+        external = [
+            json.loads(file.read_text(encoding="utf-8"))
+            for file in sorted(others.glob("*/scores.json"))
+        ]
+        write_report(evaluated, internal, external)
+        report = str(evaluated / "report.html")
+        mlflow.MlflowClient().log_artifact(run_id, report, "evaluation")
 
 
 def headline_numbers(result: dict[str, Any]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,27 @@ PICTURES = ("confusion_matrix", "roc", "reliability", "near_duplicates")
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-def write_report(folder: Path, scores: Mapping[str, Any]) -> None:
+def write_report(
+    folder: Path, scores: Mapping[str, Any], external: Sequence[Mapping[str, Any]] = ()
+) -> None:
     """Write report.html beside the pictures of an evaluation, which it carries inside.
 
     Args:
         folder: holds the PICTURES that there are.
         scores: contents of scores.json.
+        external: contents of scores.json of each external evaluation of the model.
     """
     pictures = {
         name: _data_uri(folder / f"{name}.png")
         for name in PICTURES
         if (folder / f"{name}.png").is_file()
     }
-    text = page(TEMPLATE, scores=scores, pictures=pictures)
+    text = page(
+        TEMPLATE,
+        scores={"stress": None, "protocol": None} | dict(scores),
+        pictures=pictures,
+        external=external,
+    )
     (folder / "report.html").write_text(text, encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from scans.manifest import read_manifest
 from scans.phantom.drawing import write_phantoms
+from steps.evaluation.__main__ import evaluation
 from steps.evaluation.external import main
 from steps.registry.client import Registry
 from steps.registry.register import register
@@ -136,3 +137,25 @@ def test_mistakes_get_one_sentence_and_leave_nothing(
         assert done.exit_code == 1, sentence
         assert sentence in done.stderr and done.stderr.count("Error:") == 1
         assert not (tmp_path / "out").exists()
+
+
+def test_the_versions_own_report_shows_the_set_beside_its_numbers(
+    tiny_pipeline: Tiny, elsewhere: Path, local_registry: str, tmp_path: Path
+) -> None:
+    scores = evaluation(
+        tiny_pipeline.data,
+        tiny_pipeline.trained,
+        tmp_path / "evaluation",
+        tmp_path / "scores.json",
+        protocol_repeats=0,
+        stress=False,
+    )
+    manifest = tiny_pipeline.data / "manifest.csv"
+    with mlflow.start_run() as started:
+        mlflow.log_artifacts(str(tmp_path / "evaluation"), "evaluation")
+        number = register(tiny_pipeline.model, name="beside", scores=scores, manifest=manifest)
+    done = run(f"models:/beside/{number}", elsewhere, tmp_path, *MAPPED)
+    assert done.exit_code == 0, done.output
+    report = mlflow.artifacts.load_text(f"runs:/{started.info.run_id}/evaluation/report.html")
+    assert "elsewhere<br>" in report and "scored on no scans from elsewhere" not in report
+    assert 'src="data:image/png' in report

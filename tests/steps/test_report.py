@@ -108,6 +108,22 @@ def test_report_says_what_carries_over_between_sources(tmp_path: Path) -> None:
     assert "external_evaluation" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_report_shows_external_scores_beside_its_own(tmp_path: Path) -> None:
+    measure = {"value": 0.7123, "ci95": [0.61, 0.79]}
+    outside: dict[str, Any] = dict.fromkeys(
+        ("roc_auc", "sensitivity", "specificity", "balanced_accuracy"), measure
+    )
+    outside |= {"name": "elsewhere", "n": 300, "groups": 90, "out_of_domain": {"all": measure}}
+    write_report(tmp_path, scores(), [outside])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    own, other = page.index("its own test split"), page.index("elsewhere<br>")
+    assert own < other < page.index("What to remember")
+    assert page.count("0.712 (0.610–0.790)") == 4
+    assert "scored on no scans from elsewhere" not in page
+    write_report(tmp_path, scores())
+    assert "scored on no scans from elsewhere" in (tmp_path / "report.html").read_text("utf-8")
+
+
 @pytest.mark.parametrize("left_out", ["stress", "protocol"])
 def test_report_without_what_was_switched_off(tmp_path: Path, left_out: str) -> None:
     write_report(tmp_path, scores(phantom=True) | {left_out: None})
