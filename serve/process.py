@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from serve.heap import bound_heap
 from serve.http.http1 import TimedHeadersProtocol
 from serve.log import quiet_libraries, set_up_logging
 from serve.model_files import ModelFiles, fetch, load
@@ -26,6 +27,7 @@ logger = logging.getLogger("serve")
 def load_app(files: ModelFiles, settings: ServerSettings) -> ASGIApp:
     """Return the application around the model in `files`; each worker process calls this once."""
     set_up_logging()
+    bound_heap()  # before there are threads
     model = load(files)
     quiet_libraries()  # MLflow sets up logging of its own while it loads
     # Imported where the model is: pandas and MLflow cost 150 MB, which a parent of workers saves.
