@@ -26,7 +26,7 @@ def test_some_seconds_of_load(tiny_pipeline: Tiny, tmp_path: Path) -> None:
 def test_faults_are_found() -> None:
     fine = Request("fine", "/predict")
     refused = Request("refused", "/predict", statuses=(400,))
-    error = b'{"error_code": "BAD_REQUEST", "message": "Expected …"}'
+    error = b'{"error_code": "BAD_REQUEST", "message": "Expected x"}'
     assert fault_of(fine, 200, b"a", b"a") is None
     assert fault_of(fine, 503, error, b"a") is None
     assert fault_of(refused, 400, error, None) is None
