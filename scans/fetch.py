@@ -14,6 +14,7 @@ from scans.drive import download_drive_file
 from scans.errors import SourceError
 from scans.limits import Limits
 from scans.phantom.drawing import DEFAULT_IMAGES, write_phantoms
+from scans.phantom.patients import write_phantom_patients
 from scans.s3 import download_s3
 from scans.sources import Kind, parse_sources, redacted, source_kind
 
@@ -95,6 +96,7 @@ def fetch_scans(
     limits: Limits,
     unsigned: bool = False,
     phantom_images: int = DEFAULT_IMAGES,
+    phantom_patients: int = 0,
     seed: int = 0,
 ) -> Fetched:
     """Download, unpack or draw a source's files.
@@ -105,7 +107,9 @@ def fetch_scans(
         sha256: of the source's zip, hexadecimal; "" does not check.
         limits: how much the source may hold.
         unsigned: send S3 no credentials, as public buckets want it.
-        phantom_images, seed: how many phantoms to draw, and which.
+        phantom_images: how many single slices to draw.
+        phantom_patients: how many patients to draw instead, with series of slices.
+        seed: which phantoms to draw.
 
     Raises:
         SourceError: the source cannot be had, is not what it should be, or is too large.
@@ -120,7 +124,10 @@ def fetch_scans(
         )
     unpacked = work / "files"
     if kind == "phantom":
-        write_phantoms(unpacked, work / "masks", images=phantom_images, seed=seed)
+        if phantom_patients:
+            write_phantom_patients(unpacked, work / "masks", patients=phantom_patients, seed=seed)
+        else:
+            write_phantoms(unpacked, work / "masks", images=phantom_images, seed=seed)
         return Fetched(unpacked, kind, work / "masks")
     if kind == "folder":
         return Fetched(Path(source).expanduser(), kind)

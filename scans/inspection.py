@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
+from pydicom.uid import UID
 
 from model.decoding.errors import ScanError
 from model.decoding.scan_file import decode, read_header
@@ -23,7 +24,10 @@ from scans.listing import Rejected
 from scans.patients import PatientHasher
 from scans.progress import progress
 
-RECEIVED = re.compile(r"received (?:one )?(.*?)(?:[;,.(]| or cut short|$)")  # in a ScanError
+RECEIVED = re.compile(r"received (.*?)(?:[;,(]|\.(?!\d)|$)")  # what a ScanError says came
+STARTS = {"one whose": "a slice whose", "one of": "a picture of", "one ": "a file "}
+DICOMDIR = "a DICOMDIR, the index of a tree of DICOM files"  # PS3.10: it is always called so
+NO_PIXELS = "without pixel data"
 FILES_FOR_PROCESSES = 1000  # starting processes takes as long as reading some hundred files
 FILES_A_TASK = 16
 
@@ -109,23 +113,36 @@ def _inspect(
     try:
         scan = decode(data)
     except ScanError as e:
-        return Rejected(path, str(e), _kind(str(e)), _rejected_identity(data, hash_patient))
+        return _rejected(path, data, str(e), hash_patient)
     digest, perceptual = sha256_hex(data), perceptual_hash(scan.grey)
     identity = identity_of(scan.header, hash_patient) if scan.header else UNKNOWN
     size = (scan.width, scan.height)
     return Inspected(path, digest, perceptual, *size, scan.mode, scan.format, identity)
 
 
-def _rejected_identity(data: bytes, hash_patient: PatientHasher) -> Identity:
-    """Return whose file it is, so that a label's line that names it is known to."""
+def _rejected(
+    path: PurePosixPath, data: bytes, reason: str, hash_patient: PatientHasher
+) -> Rejected:
+    """Return why a file was rejected, and whose it is: a table of labels may name it."""
+    if path.name.casefold() == "dicomdir" and NO_PIXELS in reason:
+        return Rejected(path, DICOMDIR, DICOMDIR)
     try:
         header = read_header(data)
     except ScanError:
         header = None
-    return identity_of(header, hash_patient) if header else UNKNOWN
+    kind = _kind(reason)
+    if header is None:
+        return Rejected(path, reason, kind)
+    if NO_PIXELS in reason and header.sop_class_uid:
+        kind = f"{UID(header.sop_class_uid).name.removesuffix(' Storage')} without pixel data"
+    return Rejected(path, reason, kind, identity_of(header, hash_patient))
 
 
 def _kind(sentence: str) -> str:
     """Return what a decoder's sentence says it received, without the numbers of one file."""
     match = RECEIVED.search(sentence)
-    return re.sub(r"\d[\d,]*", "N", match[1]).strip() if match else "not decodable"
+    if match is None:
+        return "not decodable"
+    words = re.sub(r"\d[\d,.]*", "N", match[1]).removeprefix("N bytes of ").strip()
+    start = next((start for start in STARTS if words.startswith(start)), "")
+    return STARTS.get(start, "") + words.removeprefix(start)

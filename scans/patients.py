@@ -6,12 +6,14 @@ nobody can find a patient from it, not even by trying every possible ID.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import hmac
 import os
 import secrets
 import stat
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,16 +94,14 @@ def _salt(path: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Write a new salt, whole or not at all; another process that is faster wins."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(SALT_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a new salt, whole or not at all; another process or thread that is faster wins."""
+    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # mode 0600
     try:
-        os.link(part, path)
-    except FileExistsError:
-        pass
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(SALT_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(part, path)
     finally:
-        part.unlink()
+        Path(part).unlink()

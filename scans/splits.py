@@ -42,8 +42,8 @@ def split_by_group(
     """Assign whole groups to splits so that each class comes close to its shares in each.
 
     Within a class, groups are dealt out largest first, those of one size in a random order, each
-    to the split that lacks most of what it is due. A group of two classes counts as its more
-    frequent one.
+    to the split that lacks most of what it is due. A group of several classes, as that of a
+    patient with a nodule in a few slices, counts as the class that has the fewest scans of all.
 
     Args:
         groups: group of each scan.
@@ -60,9 +60,10 @@ def split_by_group(
     members: dict[str, Counter[str]] = defaultdict(Counter)
     for group, label in zip(groups, labels, strict=True):
         members[group][label] += 1
+    totals = Counter(labels)
     of_label: dict[str, list[str]] = defaultdict(list)
     for group in sorted(members):
-        of_label[max(sorted(members[group]), key=members[group].__getitem__)].append(group)
+        of_label[min(sorted(members[group]), key=totals.__getitem__)].append(group)
     rng = np.random.default_rng(seed)
     split_of: dict[str, str] = {}
     for label in sorted(set(labels)):

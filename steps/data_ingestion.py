@@ -40,6 +40,7 @@ def ingest(
     resplit: bool,
     limits: Limits,
     phantom_images: int,
+    phantom_patients: int = 0,
     labels: str = "",
     unsigned: bool = False,
 ) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def ingest(
             `scans.dataset.build_dataset`.
         limits: how much the source may hold.
         phantom_images: how many phantoms to draw when the source is `phantom`.
+        phantom_patients: how many patients to draw instead, with series of slices.
         labels: path of a table of labels, or "" for class folders.
         unsigned: send S3 no credentials.
 
@@ -83,6 +85,7 @@ def ingest(
             limits=limits,
             unsigned=unsigned,
             phantom_images=phantom_images,
+            phantom_patients=phantom_patients,
             seed=seed,
         )
         dataset = build_dataset(
@@ -191,6 +194,7 @@ def main(settings: DataIngestion, output: Path) -> None:
             resplit=settings.resplit,
             limits=Limits(settings.max_files, settings.max_total_bytes, settings.max_file_bytes),
             phantom_images=settings.phantom_images,
+            phantom_patients=settings.phantom_patients,
             labels=settings.labels,
             unsigned=settings.unsigned,
         )

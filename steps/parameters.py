@@ -65,7 +65,16 @@ class DataIngestion(Section):
         "empty takes the class folders.",
     )
     phantom_images: Whole = Field(
-        240, ge=1, description="How many phantoms are drawn when the source is `phantom`."
+        240,
+        ge=1,
+        description="How many single slices are drawn when the source is `phantom` and "
+        "`phantom_patients` is 0.",
+    )
+    phantom_patients: Whole = Field(
+        0,
+        ge=0,
+        description="How many patients are drawn when the source is `phantom`, each with one or "
+        "two series of six slices as DICOM; 0 draws `phantom_images` single slices.",
     )
     class_patterns: str = Field(
         "",

@@ -73,14 +73,15 @@ def make_phantom(
     lungs = draw_body(canvas, body, people)
     draw_vessels(canvas, lungs, body, people)
     truth, drawn = draw_nodules(canvas, lungs, nodules) if nodule else ([], canvas.stencil())
-    bend = _bend(canvas, noise)
-    hu = _bent(canvas.hu, bend)
+    bend = bend_of(canvas, noise)
+    hu = bent(canvas.hu, bend)
     hu = ndimage.gaussian_filter(hu, noise.uniform(0.4, 0.8))  # the scanner's point spread
-    hu += _noise_hu(hu.shape, noise)
+    normal = noise.normal(size=hu.shape)
+    hu += noise_hu(normal, grain_px=noise.uniform(0.4, 0.9), strength_hu=noise.uniform(5, 20))
     _cut_field_of_view(hu, noise)
     window = str(noise.choice(list(WINDOWS), p=[share for _, _, share in WINDOWS.values()]))
     image = _windowed(hu, window, noise)
-    nodule_mask = _bent(drawn.convert("F"), bend) > 127
+    nodule_mask = bent(drawn.convert("F"), bend) > 127
     return Phantom(image, nodule_mask, tuple(_bent_nodule(n, bend) for n in truth), window)
 
 
@@ -152,7 +153,7 @@ def _framed_canvas(
     return Canvas(width, height, mm_per_px, centre)
 
 
-def _bend(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.float64]:
+def bend_of(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return, for each pixel, where in the drawing it comes from: no organ is an ellipse.
 
     Returns:
@@ -168,16 +169,24 @@ def _bend(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.float64]:
     return at
 
 
-def _bent(drawing: Image.Image, bend: NDArray[np.float64]) -> NDArray[np.float64]:
+def bent(drawing: Image.Image, bend: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a drawing of mode F, averaged to the final size and bent."""
     averaged = np.asarray(drawing.reduce(SUPERSAMPLING))
     return np.asarray(ndimage.map_coordinates(averaged, bend, order=1, mode="nearest"))
 
 
-def _noise_hu(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return grainy noise of a random strength: reconstruction correlates neighbouring pixels."""
-    grain = ndimage.gaussian_filter(rng.normal(size=shape), rng.uniform(0.4, 0.9))
-    return np.asarray(grain / grain.std() * rng.uniform(5, 20))
+def noise_hu(
+    normal: NDArray[np.float64], *, grain_px: float, strength_hu: float
+) -> NDArray[np.float64]:
+    """Return grainy noise: reconstruction correlates neighbouring pixels.
+
+    Args:
+        normal: independent normal values, shape (height, width).
+        grain_px: over how many pixels it is correlated, as a standard deviation.
+        strength_hu: standard deviation of the noise.
+    """
+    grain = ndimage.gaussian_filter(normal, grain_px)
+    return np.asarray(grain / grain.std() * strength_hu)
 
 
 def _cut_field_of_view(hu: NDArray[np.float64], rng: np.random.Generator) -> None:

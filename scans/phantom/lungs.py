@@ -90,15 +90,15 @@ def draw_nodules(
     nodules = []
     for number in range(1 + rng.integers(*SATELLITES, endpoint=True)):
         size_mm = radius_mm if number == 0 else radius_mm * float(rng.uniform(*SATELLITE_SIZE))
-        centre = _place(canvas, lungs, size_mm, rng)
-        spicules = _draw_spiculated(ImageDraw.Draw(mask), centre, size_mm * canvas.px_per_mm, rng)
+        centre = place_nodule(canvas, lungs, size_mm, rng)
+        spicules = draw_spiculated(ImageDraw.Draw(mask), centre, size_mm * canvas.px_per_mm, rng)
         centre_px = (centre[0] / SUPERSAMPLING - MARGIN_PX, centre[1] / SUPERSAMPLING - MARGIN_PX)
         nodules.append(Nodule(centre_px, size_mm, hu, spicules))
     canvas.hu.paste(hu, mask=mask)
     return sorted(nodules, key=lambda nodule: -nodule.radius_mm), mask
 
 
-def _draw_spiculated(
+def draw_spiculated(
     draw: ImageDraw.ImageDraw, centre: Point, radius: float, rng: np.random.Generator
 ) -> int:
     """Draw a lobed disc with spicules, sizes in drawing pixels; return how many spicules."""
@@ -120,7 +120,9 @@ def _draw_spiculated(
     return spicules
 
 
-def _place(canvas: Canvas, lungs: Image.Image, radius_mm: float, rng: np.random.Generator) -> Point:
+def place_nodule(
+    canvas: Canvas, lungs: Image.Image, radius_mm: float, rng: np.random.Generator
+) -> Point:
     """Return a centre, in drawing pixels, whose nodule lies in a lung but may touch its edge."""
     coarse = 4  # a coarse map is enough to choose a place, and sixteen times faster
     depth = coarse * ndimage.distance_transform_edt(np.asarray(lungs)[::coarse, ::coarse] > 0)

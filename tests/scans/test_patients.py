@@ -6,7 +6,9 @@ import hashlib
 import hmac
 import os
 import stat
+import threading
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +251,22 @@ def test_the_salt_is_shared_by_processes_that_start_together(
     for read in hashes:
         os.close(read)
         os.wait()
+
+
+def test_the_salt_is_shared_by_threads_that_start_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SALT_VARIABLE)
+    for attempt in range(20):
+        here = tmp_path / str(attempt)
+        here.mkdir()
+        start = threading.Barrier(8)
+
+        def hashed(folder: Path, start: threading.Barrier) -> str | None:
+            start.wait()
+            return patient_hasher(folder)("P1")
+
+        with ThreadPoolExecutor(8) as pool:
+            found = {task.result() for task in [pool.submit(hashed, here, start) for _ in range(8)]}
+        assert len(found) == 1
+        assert [path.name for path in here.iterdir()] == [str(SALT_FILE)]

@@ -97,3 +97,14 @@ def test_a_class_lost_from_a_split_is_an_error() -> None:
     official = ["train", "test", "validation", "train", "validation", "test"]
     with pytest.raises(SourceError, match=r"no scan of class 'a' in test.*resplit: true"):
         keep_official_splits(groups, labels, official, Fractions(), 0)
+
+
+def test_a_class_found_in_patients_of_another_class_alone_reaches_every_split() -> None:
+    """Each diseased patient has more healthy slices than diseased ones."""
+    groups, labels = [], []
+    for number in range(20):
+        groups += [f"p{number}"] * 12
+        labels += (["sick"] * 3 + ["well"] * 9) if number % 2 else ["well"] * 12
+    split_of = split_by_group(groups, labels, SHARES, 0)
+    sick = Counter(split_of[f"p{number}"] for number in range(1, 20, 2))
+    assert sick == {"train": 7, "validation": 1, "test": 2}

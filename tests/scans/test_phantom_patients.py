@@ -1,0 +1,186 @@
+"""Synthetic patients: series of slices as DICOM, a nodule in a few neighbouring slices."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.decoding.decoded import Decoded
+from model.decoding.scan_file import decode
+from scans.dataset import build_dataset
+from scans.errors import SourceError
+from scans.fetch import Fetched, fetch_scans
+from scans.limits import Limits
+from scans.patients import SALT_VARIABLE
+from scans.phantom.patients import write_phantom_patients
+from scans.phantom.volumes import SIDE_PX, SLICES, SPACING_MM, draw_patient, random_framing
+from scans.splits import Fractions
+from steps.data_ingestion import ingest
+
+PATIENTS = 10
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`scans/<class>/<patient>/<series>/*.dcm` and `masks/*.png`."""
+    folder = tmp_path_factory.mktemp("patients")
+    write_phantom_patients(folder / "scans", folder / "masks", patients=PATIENTS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slices(written: Path) -> dict[str, Decoded]:
+    """Every slice, decoded, by the stem of its file."""
+    return {p.stem: decode(p.read_bytes()) for p in sorted((written / "scans").rglob("*.dcm"))}
+
+
+def by_series(slices: dict[str, Decoded]) -> dict[str, list[str]]:
+    found = defaultdict(list)
+    for name, scan in slices.items():
+        assert scan.header is not None
+        found[scan.header.series_uid].append(name)
+    return found
+
+
+def test_series_are_whole_and_in_order(slices: dict[str, Decoded]) -> None:
+    series = by_series(slices)
+    for names in series.values():
+        headers = [slices[name].header for name in sorted(names)]
+        positions = [h.position_along_normal_mm or 0.0 for h in headers if h]
+        assert len(positions) == SLICES
+        assert np.allclose(np.diff(positions), SPACING_MM)
+        assert len({(h.patient_id, h.study_uid, h.kernel, h.manufacturer) for h in headers if h})\
+            == 1  # fmt: skip
+    per_patient = defaultdict(set)
+    for name, scan in slices.items():
+        assert scan.header is not None
+        per_patient[name[:12]].add(scan.header.series_uid)
+        assert scan.grey.shape == (SIDE_PX, SIDE_PX)
+    assert len(per_patient) == PATIENTS
+    assert {len(found) for found in per_patient.values()} == {1, 2}
+
+
+def test_there_are_two_makes_and_two_kernels_of_each(slices: dict[str, Decoded]) -> None:
+    kernels = defaultdict(set)
+    for seed in range(40):
+        framing = random_framing(np.random.default_rng(seed))
+        kernels[framing.scanner.manufacturer].update(kernel.name for kernel in framing.kernels)
+    assert sorted(map(len, kernels.values())) == [2, 2]
+    makes = {scan.header.manufacturer for scan in slices.values() if scan.header}
+    assert makes == set(kernels)
+
+
+def test_a_nodule_is_in_a_few_neighbouring_slices_of_half_of_the_patients(
+    written: Path, slices: dict[str, Decoded]
+) -> None:
+    masks = {path.stem for path in (written / "masks").iterdir()}
+    sick = {p.stem for p in (written / "scans/adenocarcinoma").rglob("*.dcm")}
+    assert masks == sick
+    assert len({name[:12] for name in sick}) == PATIENTS // 2
+    for names in by_series(slices).values():
+        shown = [name in sick for name in sorted(names)]
+        if any(shown):
+            assert 2 <= sum(shown) < SLICES
+            first = shown.index(True)
+            assert all(shown[first : first + sum(shown)])  # without a gap
+    for name in sorted(sick)[:8]:
+        with Image.open(written / f"masks/{name}.png") as image:
+            mask = np.asarray(image) > 0
+        grey = slices[name].grey
+        assert mask.shape == grey.shape
+        assert 50 < mask.sum() < grey.size / 10
+        assert grey[mask].mean() > 180  # soft tissue in a lung window
+
+
+def test_the_classes_differ_by_the_nodule_alone() -> None:
+    for seed in range(3):
+        framing = random_framing(np.random.default_rng(seed))
+        sick = draw_patient((seed,), framing, nodule=True)
+        well = draw_patient((seed,), framing, nodule=False)
+        assert sick.mm_per_px == well.mm_per_px
+        for with_nodule, without in zip(sick.series[0], well.series[0], strict=True):
+            assert not without.nodule_mask.any()
+            changed = np.abs(with_nodule.hu - without.hu) > 1
+            near = np.asarray(
+                Image.fromarray(with_nodule.nodule_mask).resize((48, 48), Image.Resampling.BOX)
+            )
+            assert changed.any() == near.any()
+            assert with_nodule.position_mm == without.position_mm
+            border = with_nodule.hu[:20]
+            assert np.array_equal(border, without.hu[:20])
+
+
+def test_brightness_size_and_framing_are_alike(written: Path, slices: dict[str, Decoded]) -> None:
+    means, widths = defaultdict(list), defaultdict(list)
+    sick = {p.stem[:12] for p in (written / "scans/adenocarcinoma").rglob("*.dcm")}
+    for name, scan in slices.items():
+        means[name[:12] in sick].append(scan.grey.mean())
+        body = (scan.grey > 128).any(axis=0)
+        widths[name[:12] in sick].append(body.sum())
+    assert abs(np.mean(means[True]) - np.mean(means[False])) < 8
+    assert abs(np.mean(widths[True]) - np.mean(widths[False])) < 0.06 * SIDE_PX
+
+
+def test_two_kernels_of_one_slice_differ_in_grain_only() -> None:
+    framing = next(
+        found
+        for seed in range(20)
+        if len((found := random_framing(np.random.default_rng(seed))).kernels) == 2
+    )
+    smooth, sharp = draw_patient((1,), framing, nodule=True).series
+    for one, other in zip(smooth, sharp, strict=True):
+        assert one.position_mm == other.position_mm
+        assert np.array_equal(one.nodule_mask, other.nodule_mask)
+        assert np.abs((one.hu - other.hu).mean()) < 2
+        assert np.diff(other.hu[:20]).std() > 1.3 * np.diff(one.hu[:20]).std()
+
+
+def test_the_same_seed_draws_the_same_files(tmp_path: Path, written: Path) -> None:
+    write_phantom_patients(tmp_path / "s", tmp_path / "m", patients=6)
+    for path in (tmp_path / "s").rglob("*.dcm"):
+        twin = written / "scans" / path.relative_to(tmp_path / "s")
+        assert path.read_bytes() == twin.read_bytes()
+
+
+def test_patients_stay_whole_in_a_data_set(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SALT_VARIABLE, "a salt for tests, long enough")
+    dataset = build_dataset(
+        [Fetched(written / "scans")], patterns=[], fractions=Fractions(0.4, 0.2, 0.4), seed=0,
+        group_distance_bits=10, resplit=False, limits=Limits(),
+    )  # fmt: skip
+    assert dataset.rejected == []
+    splits = defaultdict(set)
+    for row in dataset.rows:
+        splits[row.patient].add(row.split)
+    assert len(splits) == PATIENTS
+    assert all(len(found) == 1 for found in splits.values())
+    for split in ("train", "validation", "test"):
+        assert {row.label for row in dataset.rows if row.split == split} == {
+            "adenocarcinoma", "normal"
+        }  # fmt: skip
+    assert all(facts.missing == facts.duplicates == 0 for facts in dataset.series)
+    assert {facts.spacing_mm for facts in dataset.series} == {SPACING_MM}
+
+
+def test_the_stage_draws_patients_and_keeps_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SALT_VARIABLE, "a salt for tests, long enough")
+    summary = ingest(
+        "phantom", tmp_path / "out", sha256="", class_patterns="", fractions=Fractions(), seed=0,
+        group_distance_bits=10, resplit=False, limits=Limits(), phantom_images=4,
+        phantom_patients=6,
+    )  # fmt: skip
+    assert (summary["patients"], summary["phantom"]) == (6, True)
+    masks = {path.stem for path in (tmp_path / "out/masks").iterdir()}
+    assert len(masks) == summary["classes"]["adenocarcinoma"]["distinct"] > 0
+
+
+@pytest.mark.parametrize("patients", [1, 5])
+def test_too_few_patients(tmp_path: Path, patients: int) -> None:
+    with pytest.raises(SourceError, match=f"at least 6, .* Received: {patients}"):
+        fetch_scans("phantom", tmp_path, limits=Limits(), phantom_patients=patients)
