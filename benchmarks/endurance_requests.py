@@ -6,22 +6,21 @@ import base64
 import gzip
 import io
 import json
-import struct
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
+from benchmarks.hostile_kinds import KINDS
 from scans.phantom.drawing import make_phantom
 
 BOUNDARY = "endurance"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 MAX_ROWS = 256  # the server's default
+MAX_FILE_BYTES = 31 * 2**20  # so that the request is within the server's default
+FOUR_AT_ONCE = ("TIFF float32 of 33 million", "DICOM deflated of 33 million")
 
 
 @dataclass(frozen=True)
@@ -145,59 +144,14 @@ def bad(seed: int) -> list[Request]:
     ]  # fmt: skip
 
 
-def tile_bomb() -> bytes:
-    """Return a TIFF of 64 x 64 pixels in a tile of 46,000 x 46,000 (2 GB)."""
-    body = zlib.compress(bytes(2**20))[:1000]
-    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: 46_000, 323: 46_000,
-            324: 8 + 2 + 12 * 10 + 4, 325: len(body)}  # fmt: skip
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + body
-
-
-def large_tiff(side_px: int = 5792) -> bytes:
-    """Return a TIFF of 33 million equal float32 samples, some 100 kB."""
-    body = zlib.compress(bytes(4 * side_px * side_px), 9)
-    tags = {256: side_px, 257: side_px, 258: 32, 259: 8, 262: 1, 273: 8 + 2 + 12 * 10 + 4, 277: 1,
-            278: side_px, 279: len(body), 339: 3}  # fmt: skip
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + body
-
-
-def many_scans_jpeg(side_px: int = 1024, scans: int = 1000) -> bytes:
-    """Return a progressive JPEG whose last scan stands there again and again."""
-    ramp = np.add.outer(np.arange(side_px), np.arange(side_px)) % 256
-    file = io.BytesIO()
-    Image.fromarray(ramp.astype(np.uint8)).save(file, "JPEG", quality=30, progressive=True)
-    data = file.getvalue()
-    start = data.rindex(b"\xff\xda")
-    return data[:start] + data[start:-2] * scans + data[-2:]
-
-
-def run_length_bmp(side_px: int = 64) -> bytes:
-    """Return a small picture of 24 MB of run-length code that says nothing."""
-    code, palette = b"\0\0" * 12_000_000, bytes(1024)
-    header = struct.pack("<IiiHHIIiiII", 40, side_px, side_px, 1, 8, 1, len(code), 0, 0, 256, 0)
-    offset = 14 + len(header) + len(palette)
-    return b"BM" + struct.pack("<IHHI", offset + len(code), 0, 0, offset) + header + palette + code
-
-
 def hostile_pictures(scan: bytes) -> list[Request]:
-    """Return uploads of files that take a decoder's memory or time."""
-    jpeg = io.BytesIO()
-    Image.open(io.BytesIO(scan)).convert("L").save(jpeg, "JPEG")
-    segments = jpeg.getvalue()[:2] + b"\xff\xe1\0\x02" * 6_000_000 + jpeg.getvalue()[2:]
+    """Return uploads of files made to take a decoder's memory or time, beside a good one."""
     answered = (200, 400, 413, 504)  # a row that says why, or a refusal of the whole
-    pictures: dict[str, Callable[[], bytes]] = {
-        "TIFF tile bomb": tile_bomb,
-        "TIFF of 33 million floats": large_tiff,
-        "JPEG of 1,000 scans": many_scans_jpeg,
-        "JPEG of 24 MB of segments": lambda: segments,
-        "BMP of 24 MB of code": run_length_bmp,
-    }
-    made = {name: make() for name, make in pictures.items()}
-    requests = [predict(name, data, scan, statuses=answered) for name, data in made.items()]
-    four = [made["TIFF of 33 million floats"]] * 4
-    return [*requests, predict("four TIFFs of 33 million floats", *four, statuses=answered)]
+    made = {name: make() for name, make in KINDS.items()}
+    fitting = {name: data for name, data in made.items() if len(data) < MAX_FILE_BYTES}
+    requests = [predict(name, data, scan, statuses=answered) for name, data in fitting.items()]
+    four = [predict(f"four: {name}", *[made[name]] * 4, statuses=answered) for name in FOUR_AT_ONCE]
+    return requests + four
 
 
 def hostile(seed: int) -> list[Request]:
