@@ -1,28 +1,35 @@
-"""How fast the batch job is, against the bare network, the naive loop and the server's ceiling.
+"""How fast the batch job is, against what it can be compared with, and what kills it survives.
 
     python -m benchmarks.batch speed  --scans FOLDER --model-uri artifacts/training/model
     python -m benchmarks.batch memory --objects 1000 --objects 50000
+    python -m benchmarks.batch kills  --kills 100 --hostile 10
 
-Both start an S3 server of their own (SeaweedFS, credentials enforced) and run the job as a user
-does, in a process of its own. Every ratio is against something measured in the same run.
+Each starts an S3 server of their own (SeaweedFS, credentials enforced) and run the job as a user
+does, in a process of its own. Every ratio is against something measured in the same run. The third
+kills the job again and again while some of the objects kill its model, and counts the rows.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import click
+import pyarrow.parquet as pq
 
 from benchmarks.job_and_rivals import Rival, run_job
+from tests.batch.fault_proxy import fault_proxy
+from tests.batch.kills import finish_despite_kills, save_slow_model
 from tests.s3_server import S3Server, running_s3_server
 from tests.stand_in_model import save_stand_in_model
 
@@ -200,6 +207,46 @@ def memory(objects: tuple[int, ...], model_uri: str | None) -> None:
             click.echo(json.dumps(results[-1]), err=True)
     first, last = results[0]["peak_memory_mb"], results[-1]["peak_memory_mb"]
     click.echo(json.dumps({"runs": results, "memory_ratio": round(last / first, 3)}, indent=2))
+
+
+@main.command()
+@click.option("--kills", default=100, show_default=True, help="SIGKILLs of the job.")
+@click.option("--objects", default=640, show_default=True, help="Good scans.")
+@click.option("--hostile", default=10, show_default=True, help="Scans that kill the model.")
+def kills(kills: int, objects: int, hostile: int) -> None:
+    """Kill the job at random moments, with hostile objects among the good; one row each."""
+    names = [f"scans/{n:04d}.png" for n in range(objects)]
+    bad = [f"scans/{(n * objects) // max(hostile, 1):04d}-hostile" for n in range(hostile)]
+    with tempfile.TemporaryDirectory() as scratch, _server(Path(scratch)) as server:
+        client = server.client()
+        client.create_bucket(Bucket="bench")
+        for name, image in zip(names, small_pngs(), strict=False):
+            client.put_object(Bucket="bench", Key=name, Body=image)
+        for number, name in enumerate(bad):
+            client.put_object(Bucket="bench", Key=name, Body=b"kill" + bytes(number))
+        model = save_slow_model(Path(scratch), seconds_per_scan=0.012)
+        arguments = [
+            "s3://bench/scans/", "s3://bench/scores/", "--model-uri", str(model),
+            "--no-tracking", "--batch-size", "16",
+        ]  # fmt: skip
+        with fault_proxy(server.endpoint_url) as proxy:
+            environment = os.environ | server.env() | {"AWS_ENDPOINT_URL": proxy.endpoint_url}
+            killed = finish_despite_kills(
+                arguments, environment, proxy, "/bench/scans/", Path(scratch), kills=kills, span_s=4
+            )
+        body = client.get_object(Bucket="bench", Key="scores/part-00000.parquet")["Body"].read()
+        rows = pq.read_table(io.BytesIO(body)).to_pylist()
+        printed = Path(scratch, "err").read_text()
+    failed = {row["uri"].removeprefix("s3://bench/") for row in rows if row["error"]}
+    report = asdict(killed) | {
+        "objects": len(names) + len(bad),
+        "rows": len(rows),
+        "distinct": len({row["uri"] for row in rows}),
+        "rows_with_errors": len(failed),
+    }
+    click.echo(json.dumps(report, indent=2))
+    if failed != set(bad) or {report["rows"], report["distinct"]} != {report["objects"]}:
+        raise click.ClickException(f"not one right row for each object: {printed[-500:]}")
 
 
 def _server(scratch: Path) -> Any:

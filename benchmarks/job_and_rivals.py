@@ -51,7 +51,7 @@ class Outcome:
 
     summary: dict[str, Any]
     scans_per_s: float
-    peak_bytes: int
+    peak_bytes: int  # of the job and its model's process together
 
 
 def run_job(
@@ -60,7 +60,7 @@ def run_job(
     """Run the job on the scans below `where`.
 
     Args:
-        rivals: every few seconds the job is stopped (SIGSTOP) and each takes a turn, so that
+        rivals: every few seconds the job is paused (SIGSTOP) and each takes a turn, so that
             both sides of a ratio meet the same minutes of a machine whose speed drifts.
     """
     command = [
@@ -68,7 +68,11 @@ def run_job(
         "--model-uri", model_uri, "--no-tracking", *options,
     ]  # fmt: skip
     process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | server.env(), stdout=subprocess.PIPE
+        command,
+        cwd=ROOT,
+        env=os.environ | server.env(),
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # a group that is paused as one: the job and its model's process
     )
     peak = [0]
     watch = threading.Thread(target=_watch_memory, args=(process, peak), daemon=True)
@@ -103,25 +107,39 @@ def _pauses(
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(JOB_TURN_S)
             return
-        process.send_signal(signal.SIGSTOP)
+        os.killpg(process.pid, signal.SIGSTOP)
         start = time.monotonic()
         try:
             for rival in rivals:
                 rival.take_turn()
         finally:
             end = time.monotonic()
-            process.send_signal(signal.SIGCONT)
+            os.killpg(process.pid, signal.SIGCONT)
         yield start, end
 
 
 def _watch_memory(process: subprocess.Popen[bytes], peak: list[int]) -> None:
-    # VmHWM is the kernel's own record of the largest resident set.
     while process.poll() is None:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-        except OSError:
-            return
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                peak[0] = max(peak[0], int(line.split()[1]) * 1024)
+        members = [pid for pid in _processes() if _group_of(pid) == process.pid]
+        peak[0] = max(peak[0], sum(map(_proportional_bytes, members)))
         time.sleep(0.2)
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _proportional_bytes(pid: int) -> int:
+    """Return a process's resident memory; pages that several share are shared out among them."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

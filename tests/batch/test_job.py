@@ -17,7 +17,7 @@ import pytest
 
 from tests.batch.conftest import ROOT, Bucket, Run, clean_environment, png
 from tests.batch.fault_proxy import fault_proxy
-from tests.batch.test_kill import save_slow_model
+from tests.batch.kills import save_slow_model
 
 COLUMNS = [
     "uri", "etag", "size_bytes", "last_modified",

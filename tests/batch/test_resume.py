@@ -181,7 +181,7 @@ def test_parts_of_unknown_origin_are_refused(
 def test_two_copies_at_once_the_second_stops(
     bucket: Bucket, places: tuple[str, str], run_here: Run, run_cli: Run, tmp_path: Path
 ) -> None:
-    from tests.batch.test_kill import save_slow_model
+    from tests.batch.kills import save_slow_model
 
     model = save_slow_model(tmp_path, seconds_per_scan=0.5)
     results = []

@@ -28,7 +28,10 @@ MISSING = [
     )
     if not there
 ]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}"),
+]
 
 # As docs/batch.md reads them: summary.json lies beside the parts.
 READ = """
@@ -81,11 +84,14 @@ def test_one_executor_killed_in_the_middle_costs_nothing_but_time(
             self.loaded = True
             # One file per loaded model: its process and a counter.
             pathlib.Path(LOADS, f"{os.getpid()}-{time.monotonic_ns()}").touch()
+        if any(image == b"kill" for image in model_input["image"]):
+            os.kill(os.getpid(), 9)
         time.sleep(0.04 * len(model_input))
         return super().predict(context, model_input, params)
         """.replace("LOADS", repr(str(loads))),
     )
     bucket.put({f"scans/{n:04d}.png": png(n) for n in range(OBJECTS)} | {"scans/bad": b"bad"})
+    bucket.put({"scans/kills": b"kill"})
     scans = f"/{bucket.name}/scans/"
     killed = []
     with fault_proxy(bucket.server.endpoint_url) as proxy:
@@ -110,15 +116,16 @@ def test_one_executor_killed_in_the_middle_costs_nothing_but_time(
 
         table = bucket.table("scores/")
         assert table.column_names == COLUMNS
-        assert table.num_rows == len(set(table["uri"].to_pylist())) == OBJECTS + 1
+        assert table.num_rows == len(set(table["uri"].to_pylist())) == OBJECTS + 2
         assert table["error"].null_count == OBJECTS
-        assert result.summary["rows"] == result.summary["objects_listed"] == OBJECTS + 1
+        assert result.summary["rows"] == result.summary["objects_listed"] == OBJECTS + 2
         assert result.summary["engine"] == "spark"
+        assert result.summary["errors"]["model_died"] == 1
         assert not bucket.names("scores/_journal/")
         # What the lost executor had not written is read again: at most its tasks' windows.
-        assert OBJECTS + 1 <= reads <= OBJECTS + 1 + 2 * OBJECTS // TASKS_PER_SLOT
+        assert OBJECTS + 2 <= reads <= OBJECTS + 2 + 2 * OBJECTS // TASKS_PER_SLOT
         per_process = [file.name.partition("-")[0] for file in loads.iterdir()]
-        # The driver probes the model once; every worker process loads it once.
+        # One process on the driver, one a worker, and another after one has died: each loads once.
         assert len(per_process) == len(set(per_process))
         assert len(per_process) >= 3
 
@@ -130,7 +137,7 @@ def test_one_executor_killed_in_the_middle_costs_nothing_but_time(
     )  # fmt: skip
     summary = Result(again.returncode, again.stdout, again.stderr).summary
     assert (summary["engine"], summary["objects_read"]) == ("local", 1)
-    assert summary["rows"] == OBJECTS + 2
+    assert summary["rows"] == OBJECTS + 3
 
 
 def test_spark_reads_the_parts_whatever_they_hold(two_parts: Path, tmp_path: Path) -> None:
