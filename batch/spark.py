@@ -170,8 +170,6 @@ def _run_wave(
     tasks = -(-len(wave) // per_task)
 
     def run(number: int, scans: Iterable[ScanObject]) -> Iterator[TaskResult]:
-        from batch.spark import run_task
-
         yield run_task(f"{name}-t{number:05d}", list(scans), task)
 
     results: list[TaskResult] = (

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from batch.pyfunc import model_digest
 from batch.summary import TableCounts
 from batch.table.parts import schema_of, to_table
-from tests.batch.conftest import Run, png
+from tests.batch.conftest import ROOT, Run, png
 from tests.batch.test_job import save_model
 from tests.batch.test_parts import COLUMNS, row
 from tests.stand_in_model import save_stand_in_model
@@ -111,6 +111,10 @@ def test_a_run_that_reads_nothing_reports_itself(
     assert finished > datetime.fromisoformat(first["finished_at"])
     assert finished > began - timedelta(seconds=1)
     assert "Nothing new" in result.err
+    described = (ROOT / "docs/batch.md").read_text()
+    plain = {"notice", "input", "output", "engine", "versions", "mlflow_run_id"}
+    missing = {name for name in again.keys() - plain if f"`{name}`" not in described}
+    assert not missing, "docs/batch.md describes each field"
 
 
 def test_a_model_saved_again_keeps_its_rows(tmp_path: Path, run_here: Run) -> None:
