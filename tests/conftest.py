@@ -13,6 +13,7 @@ import pytest
 from tests.session import Shared, new_shared
 
 if TYPE_CHECKING:
+    from tests.fork_server import ForkServer
     from tests.model.tiny import Tiny
     from tests.s3_server import S3Server
 
@@ -94,6 +95,17 @@ def s3_server(shared: Shared) -> S3Server:
         (folder / "endpoint").write_text(server.endpoint_url)
 
     return S3Server((shared.once("s3", start) / "endpoint").read_text())
+
+
+@pytest.fixture(scope="session")
+def fork_server(shared: Shared) -> ForkServer:
+    """A process that has MLflow loaded and forks the project's programs."""
+    from tests.fork_server import ForkServer, start_fork_server
+
+    def start(folder: Path) -> None:
+        shared.keep_running(start_fork_server(folder)[0])
+
+    return ForkServer(shared.once("fork-server", start) / "socket")
 
 
 @pytest.fixture(scope="session")

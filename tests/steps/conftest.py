@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
 
+from tests.fork_server import ForkServer
+from tests.session import Shared
 from tests.steps.promotion_models import save_textures, write_scans
 
 
 @pytest.fixture(scope="session")
-def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved pyfunc that is always right on `scans`."""
-    return save_textures(tmp_path_factory.mktemp("textures"))
+def textures(shared: Shared) -> Path:
+    """A saved pyfunc that is always right on `scans`; not to be changed."""
+    return shared.once("textures", save_textures) / "saved"
 
 
 @pytest.fixture(scope="session")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ingested folder of 40 training and 40 test scans."""
-    return write_scans(tmp_path_factory.mktemp("scans"))
+def scans(shared: Shared) -> Path:
+    """An ingested folder of 40 training and 40 test scans; not to be changed."""
+    return shared.once("textured-scans", write_scans)
+
+
+@pytest.fixture
+def quick_gates(fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gates' clean processes are forked from one that has MLflow loaded."""
+    monkeypatch.setattr(
+        "steps.gates.clean_process.subprocess",
+        SimpleNamespace(run=fork_server.run_clean, TimeoutExpired=subprocess.TimeoutExpired),
+    )
 
 
 @pytest.fixture(scope="module")

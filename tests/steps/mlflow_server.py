@@ -12,9 +12,11 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import requests
 
+from tests.fork_server import ForkServer
 from tests.s3_server import S3Server, free_port
 
 ADMIN, ADMIN_PASSWORD = "admin", "correct horse battery"
@@ -28,6 +30,7 @@ class MlflowServer:
     folder: Path
     s3: S3Server
     bucket: str
+    forks: ForkServer  # starts the clients
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -107,12 +110,12 @@ class MlflowServer:
 
 
 @contextlib.contextmanager
-def running_mlflow_server(folder: Path, s3: S3Server) -> Iterator[MlflowServer]:
+def running_mlflow_server(folder: Path, s3: S3Server, forks: ForkServer) -> Iterator[MlflowServer]:
     """Run a server with its artefacts in a new bucket until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    bucket = "mlflow-artifacts"
+    bucket = f"mlflow-{uuid4().hex[:8]}"
     s3.client().create_bucket(Bucket=bucket)
-    server = MlflowServer(folder, s3, bucket)
+    server = MlflowServer(folder, s3, bucket, forks)
     server.start()
     try:
         yield server

@@ -38,6 +38,7 @@ def results(gates: list[Gate]) -> dict[str, str]:
     return {gate.name: gate.result for gate in gates}
 
 
+@pytest.mark.usefixtures("quick_gates")
 def test_a_model_that_guesses_does_not_beat_the_baselines(
     textures: Path, scans: Path, tmp_path: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_a_model_that_cannot_be_loaded_without_the_project_fails(
     assert "No module named 'scans'" in gates[0].sentence
 
 
+@pytest.mark.usefixtures("quick_gates")
 def test_a_model_without_example_fails_and_missing_scans_stop_only_the_baselines(
     textures: Path, scans: Path, tmp_path: Path
 ) -> None:
@@ -157,7 +159,9 @@ def add(
 
 
 @pytest.fixture
-def promote(scans: Path, request: pytest.FixtureRequest) -> Callable[..., Result]:
+def promote(
+    scans: Path, request: pytest.FixtureRequest, quick_gates: None
+) -> Callable[..., Result]:
     """Run the command on the model named after the test."""
 
     def _promote(*arguments: str, data: Path = scans) -> Result:

@@ -16,6 +16,7 @@ from steps.registry.history import claims, history
 from steps.registry.moves import disagreements
 from steps.registry.recovery import recover
 from steps.registry.register import register
+from tests.fork_server import ForkServer
 from tests.s3_server import S3Server
 from tests.steps.mlflow_server import MlflowServer, running_mlflow_server
 from tests.steps.moving_processes import killed_mover, race
@@ -48,11 +49,18 @@ main()
 
 @pytest.fixture(scope="module")
 def server(
-    s3_server: S3Server, textures: Path, scans: Path, tmp_path_factory: pytest.TempPathFactory
+    s3_server: S3Server,
+    fork_server: ForkServer,
+    textures: Path,
+    scans: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[MlflowServer]:
     """A server with two versions of chest-ct; ana may promote, ben may edit, cem only reads."""
     folder = tmp_path_factory.mktemp("server")
-    with running_mlflow_server(folder, s3_server) as running, pytest.MonkeyPatch.context() as patch:
+    with (
+        running_mlflow_server(folder, s3_server, fork_server) as running,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         for name, value in running.env().items():
             patch.setenv(name, value)
         experiment = mlflow.MlflowClient().create_experiment("chest-ct")
@@ -74,19 +82,23 @@ def process(
     server: MlflowServer, *command: str, user: str = "ana", password: str = PASSWORD, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run Python as a user with no S3 credentials and nothing else in the environment."""
-    known = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return subprocess.run(
-        [sys.executable, *command], env=known | server.env(user, password) | more, cwd=ROOT,
+        [sys.executable, *command], env=environment(server, user, password) | more, cwd=ROOT,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def environment(server: MlflowServer, user: str, password: str) -> dict[str, str]:
+    known = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return known | server.env(user, password)
 
 
 def promote(
     server: MlflowServer, scans: Path, *arguments: str, user: str = "ana", password: str = PASSWORD
 ) -> subprocess.CompletedProcess[str]:
-    done = process(
-        server, "-m", "steps.promote", "--data", str(scans), *arguments,
-        user=user, password=password,
+    done = server.forks.run(
+        "tests.steps.quick_promote", server.forks.address, "--data", scans, *arguments,
+        env=environment(server, user, password), cwd=ROOT,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     assert "Warning" not in done.stderr, done.stderr
