@@ -5,6 +5,7 @@ Nothing heavy is imported here: a folder's tests load only what they test.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             place = item.path.relative_to(TESTS)
             group = place.parts[0] if place.parts[0] in ONE_WORKER else place.as_posix()
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a session that is asked to end stop its servers, as one that Ctrl-C interrupts does."""
+    if not hasattr(config, "workerinput"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -25,6 +25,7 @@ SMALL = {
     "weights": "random",
     "calibration_images": "8",
     "epochs": "3",
+    "protocol_repeats": "2",
 }
 
 
@@ -112,6 +113,7 @@ def test_a_run_leaves_the_tracked_files_as_they_were(
     assert changed in ([], ["??", "dvc.lock"])
 
 
+@pytest.mark.slow
 def test_the_same_run_again_runs_no_stage_and_names_them(
     checkout: Path, first_run: subprocess.CompletedProcess[str]
 ) -> None:
@@ -125,6 +127,7 @@ def test_the_same_run_again_runs_no_stage_and_names_them(
     assert "training: unchanged, not run again" in again.stderr
 
 
+@pytest.mark.slow
 def test_new_epochs_run_training_and_evaluation_only(
     checkout: Path, first_run: subprocess.CompletedProcess[str]
 ) -> None:
@@ -188,6 +191,7 @@ def test_works_from_an_unpacked_archive_without_git(checkout: Path, tmp_path: Pa
     assert "python -m steps.data_ingestion" in dry.stdout
 
 
+@pytest.mark.slow
 def test_a_missing_source_gets_one_sentence_and_keeps_what_was_there(
     checkout: Path, first_run: subprocess.CompletedProcess[str]
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 
+import pytest
+
 from tests.deploy.aws_account import running_aws_account
 from tests.deploy.conftest import ROOT
 
@@ -12,6 +14,7 @@ GUIDE = (ROOT / "docs/deploy.md").read_text()
 MARKED = re.findall(r"<!-- tested against moto -->\n```bash\n(.*?)```", GUIDE, re.DOTALL)
 
 
+@pytest.mark.slow  # the AWS CLI starts 40 times
 def test_the_aws_commands_run_and_taking_down_leaves_nothing() -> None:
     assert len(MARKED) == GUIDE.count("<!-- tested against moto -->") >= 8
     script = "\n".join(["set -euo pipefail", *MARKED, 'echo "made: $INSTANCE $GROUP $ADDRESS"'])
