@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import warnings
@@ -15,6 +16,7 @@ NOTICE = "Research software, not a medical device."
 COLUMN = "image"
 SCORES_ARTIFACT = "registry/scores.json"  # in the run that a registered version came from
 SCORE_TAG = "score."
+EXTERNAL_TAG = "external."
 DIGESTS = ("model_digest", "network_sha256")  # of this and of older layouts
 METADATA_SHOWN = ("classes", "image_size_px", "precision", "data_digest", "phantom")
 
@@ -30,6 +32,8 @@ class ModelFiles:
         stage: `Staging`, `Production`, …, or None.
         aliases: names such as `champion` that point at this version.
         scores: on the test split, with their intervals, as evaluation's scores.json has them.
+        external: by name of the set, scores on scans that the model was not made from, each with
+            the digest of the model where it is known.
     """
 
     folder: Path
@@ -38,6 +42,7 @@ class ModelFiles:
     stage: str | None = None
     aliases: list[str] = field(default_factory=list)
     scores: dict[str, Any] | None = None
+    external: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class ModelNotFoundError(Exception):
@@ -59,7 +64,12 @@ def fetch(model_uri: str) -> ModelFiles:
         files = registered_version(model_uri)
         if files is None:
             folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri))
-            files = ModelFiles(folder, scores=scores_beside(folder))
+            project = project_of(folder)
+            files = ModelFiles(
+                folder,
+                scores=scores_beside(folder) or scores_beside(project, named=True),
+                external=external_beside(folder) or external_beside(project),
+            )
     except Exception as error:  # MLflow's, an object store's, a tracking server's, the disk's
         raise ModelNotFoundError(
             f"There is no model to be had at {model_uri}: {first_line(error)} Expected a URI such "
@@ -130,6 +140,7 @@ def registered_version(model_uri: str) -> ModelFiles | None:
         version=str(version),
         stage=None if found.current_stage in (None, "None") else found.current_stage,
         aliases=sorted(alias for alias, held in aliases.items() if str(held) == str(version)),
+        external=external_in_tags(found.tags),
     )
 
 
@@ -147,13 +158,53 @@ def scores_of_run(run_id: str | None) -> dict[str, Any] | None:
     return scores
 
 
-def scores_beside(folder: Path) -> dict[str, Any] | None:
-    """Return the scores in a model's folder, where a copy for an image has them, or None."""
+def scores_beside(folder: Path, *, named: bool = False) -> dict[str, Any] | None:
+    """Return the scores in a model's folder, where a copy for an image has them, or None.
+
+    Args:
+        folder: that may hold scores.json.
+        named: whether scores that do not name their model count as none.
+    """
     file = folder / "scores.json"
     if not file.is_file():
         return None
     scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return scores
+    return scores if not named or set(DIGESTS) & set(scores) else None
+
+
+def project_of(folder: Path) -> Path:
+    """Return the checkout whose pipeline wrote a model to artifacts/training/model."""
+    return folder.resolve().parents[2] if len(folder.resolve().parents) > 2 else folder
+
+
+def external_beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the external scores in a checkout, or in a copy of a model for an image."""
+    found = {}
+    for file in sorted(folder.glob("artifacts/external_evaluation/*/scores.json")):
+        scores = json.loads(file.read_text(encoding="utf-8"))
+        found[file.parent.name] = shown_external(scores)
+    return found
+
+
+def external_in_tags(tags: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the external scores in tags `external.<name>` of a registered version."""
+    found = {}
+    for tag, text in sorted(tags.items()):
+        if tag.startswith(EXTERNAL_TAG):
+            with contextlib.suppress(ValueError):
+                found[tag.removeprefix(EXTERNAL_TAG)] = json.loads(text)
+    return found
+
+
+def shown_external(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return what of an external evaluation's scores.json is shown: as the tags have it."""
+    shown = {"scans": scores.get("n"), "groups": scores.get("groups")}
+    for measure in ("roc_auc", "sensitivity", "specificity", "balanced_accuracy"):
+        value = scores.get(measure) or {}
+        shown |= {measure: value.get("value"), f"{measure}_ci95": value.get("ci95")}
+    for share in ("out_of_domain", "undecided"):
+        shown[share] = ((scores.get(share) or {}).get("all") or {}).get("value")
+    return shown | {"model_digest": (scores.get("model") or {}).get("model_digest")}
 
 
 def scores_of_model(scores: dict[str, Any] | None, *digests: str | None) -> dict[str, Any] | None:
@@ -203,5 +254,10 @@ def about(files: ModelFiles, metadata: Any) -> dict[str, Any]:
         "created_at": metadata.utc_time_created,
         "params": declared_params(metadata),
         "scores": scores_of_model(files.scores, *digests),
+        "external": {
+            name: scores
+            for name, scores in files.external.items()
+            if scores_of_model(scores, *digests)
+        },
         "notice": NOTICE,
     }

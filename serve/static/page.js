@@ -103,29 +103,46 @@ function showAbout(model) {
   for (const [name, value] of Object.entries(facts)) {
     if (value) $("about-list").append(element("dt", name), element("dd", value));
   }
-  showScores(model.scores);
+  showScores(model.scores, model.external ?? {});
   $("about").hidden = false;
 }
 
-function showScores(scores) {
+// accuracy: 0.9 with accuracy_ci95: [low, high] beside it, or sensitivity: {value, ci95}.
+function scoreInWords(scores, name) {
+  const score = scores?.[name];
+  const value = typeof score === "number" ? score : score?.value;
+  if (typeof value !== "number") return null;
+  const interval = score.ci95 ?? scores[`${name}_ci95`];
+  const range = interval ? ` (${interval.map((p) => p.toFixed(3)).join(" to ")})` : "";
+  return value.toFixed(3) + range;
+}
+
+function headed(words, scope) {
+  const cell = element("th", words);
+  cell.scope = scope;
+  return cell;
+}
+
+// Scores on the model's own test split, and beside them those on scans from elsewhere.
+function showScores(scores, external) {
+  const counted = (words, n) => (typeof n === "number" ? `${words} (${n} scans)` : words);
+  const columns = scores ? [[counted("Own test split", scores.n), scores]] : [];
+  for (const [name, of] of Object.entries(external)) {
+    columns.push([counted(`Elsewhere: ${inWords(name)}`, of.scans), of]);
+  }
   const rows = [];
   for (const [name, words] of Object.entries(SCORES)) {
-    // accuracy: 0.9 with accuracy_ci95: [low, high] beside it, or sensitivity: {value, ci95}.
-    const score = scores?.[name];
-    const value = typeof score === "number" ? score : score?.value;
-    if (typeof value !== "number") continue;
-    const interval = score.ci95 ?? scores[`${name}_ci95`];
-    const title = element("th", words);
-    title.scope = "row";
+    const cells = columns.map(([, of]) => scoreInWords(of, name));
+    if (cells.every((cell) => cell === null)) continue;
     const row = element("tr");
-    const range = interval ? interval.map((p) => p.toFixed(3)).join(" to ") : "";
-    row.append(title, element("td", value.toFixed(3)), element("td", range));
+    row.append(headed(words, "row"), ...cells.map((cell) => element("td", cell ?? "–")));
     rows.push(row);
   }
   $("scores").hidden = !rows.length;
+  const titles = columns.map(([words]) => headed(words, "col"));
+  $("scores-head").replaceChildren(headed("Score", "col"), ...titles);
   $("scores-body").replaceChildren(...rows);
-  const count = typeof scores?.n === "number" ? ` (${scores.n} scans)` : "";
-  $("scores-title").textContent = `Scores on the test split${count}`;
+  $("no-external").hidden = !rows.length || Object.keys(external).length > 0;
 }
 
 async function filesIn(entry) {

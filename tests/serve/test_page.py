@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +106,30 @@ def test_model_and_notice_are_shown(page: Page) -> None:
     page.find("#about summary").click()
     assert "large cell carcinoma" in page.find("#about").text
     assert "int8" in page.find("#about").text
+
+
+def test_external_scores_stand_beside_the_internal_ones(
+    driver: browser.webdriver.Chrome, trial_model: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(trial_model, tmp_path / "artifacts" / "training" / "model")
+    own = {"n": 50, "roc_auc": 0.981, "roc_auc_ci95": [0.95, 1.0], "model_digest": "9b1e77d0c4aa"}
+    (tmp_path / "scores.json").write_text(json.dumps(own))
+    elsewhere = tmp_path / "artifacts" / "external_evaluation" / "iq_oth"
+    elsewhere.mkdir(parents=True)
+    measure = {"value": 0.7123, "ci95": [0.61, 0.79]}
+    external = {"n": 300, "roc_auc": measure, "model": {"model_digest": "9b1e77d0c4aa"}}
+    (elsewhere / "scores.json").write_text(json.dumps(external))
+    with running_serve(model, tmp_path) as server:
+        page = Page(driver, server.url)
+        page.look()
+        page.until(lambda: page.find("#about").is_displayed())
+        page.find("#about summary").click()
+        heads = page.texts("#scores thead th")
+        assert heads == ["Score", "Own test split (50 scans)", "Elsewhere: iq oth (300 scans)"]
+        assert page.texts("#scores tbody td") == [
+            "0.981 (0.950 to 1.000)", "0.712 (0.610 to 0.790)",
+        ]  # fmt: skip
+        assert not page.find("#no-external").is_displayed()
 
 
 def test_explanation_and_doubt(page: Page, tmp_path: Path) -> None:

@@ -12,17 +12,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
 
-from serve.model_files import ModelFiles, about, first_line, scores_in_tags, scores_of_model
+from serve.model_files import ModelFiles, about, fetch, first_line, scores_in_tags, scores_of_model
 from serve.process import CannotStartError, bind, url_of
 from tests.s3_server import free_port
 from tests.serve.conftest import png
 from tests.serve.server_process import ROOT, running_serve
 from tests.serve.test_observe import value
 
+EXTERNAL = '{"scans": 306, "roc_auc": 0.87, "roc_auc_ci95": [0.81, 0.92]}'
 SCORES = {
     "accuracy": 0.9,
     "accuracy_ci95": [0.8, 0.95],
@@ -88,6 +90,7 @@ with mlflow.start_run(experiment_id=experiment) as run:
 version = client.create_model_version("chest-ct", source=source, run_id=run.info.run_id)
 client.transition_model_version_stage("chest-ct", version.version, "Production")
 client.set_registered_model_alias("chest-ct", "champion", version.version)
+client.set_model_version_tag("chest-ct", version.version, "external.elsewhere", {EXTERNAL!r})
 """
     env = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     command = [sys.executable, "-c", code]
@@ -111,6 +114,7 @@ def test_workers_serve_one_registered_version_and_count_together(
         assert (about["name"], about["version"], about["stage"]) == ("chest-ct", "1", "Production")
         assert about["aliases"] == ["champion"]
         assert about["scores"] == SCORES
+        assert about["external"] == {"elsewhere": json.loads(EXTERNAL)}
         assert about["phantom"] is True
         assert about["classes"][0] == "adenocarcinoma"
         for _ in range(12):  # each on a connection of its own, so both workers get some
@@ -202,6 +206,32 @@ def test_the_digest_is_the_one_that_was_written_with_the_model() -> None:
     assert described["model_digest"] == "old"
     assert described["scores"] is None
     assert about(files, metadata())["model_digest"] is None
+
+
+def test_a_model_in_a_checkout_shows_the_scores_of_its_evaluations(tmp_path: Path) -> None:
+    model = tmp_path / "artifacts" / "training" / "model"
+    elsewhere = tmp_path / "artifacts" / "external_evaluation" / "elsewhere"
+    for folder in (model, elsewhere):
+        folder.mkdir(parents=True)
+    (model / "MLmodel").write_text("{}")
+    measure = {"value": 0.7, "ci95": [0.6, 0.8]}
+    external = {"n": 20, "groups": 9, "roc_auc": measure, "model": {"model_digest": "d1"}}
+    (elsewhere / "scores.json").write_text(json.dumps(external))
+    (tmp_path / "scores.json").write_text(json.dumps({"accuracy": 0.9, "model_digest": "d1"}))
+
+    def described(digest: str) -> dict[str, Any]:
+        metadata = SimpleNamespace(
+            metadata={"model_digest": digest}, utc_time_created="", get_params_schema=lambda: None
+        )
+        return about(fetch(str(model)), metadata)
+
+    found = described("d1")
+    assert found["scores"]["accuracy"] == 0.9
+    assert found["external"]["elsewhere"]["roc_auc_ci95"] == [0.6, 0.8]
+    retrained = described("d2")
+    assert retrained["scores"] is None and retrained["external"] == {}
+    (tmp_path / "scores.json").write_text(json.dumps({"accuracy": 0.1}))  # of something else
+    assert described("d1")["scores"] is None
 
 
 def test_scores_of_another_model_are_not_shown() -> None:
