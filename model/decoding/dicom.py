@@ -161,9 +161,9 @@ def _render(pixels: StoredPixels, elements: Elements) -> NDArray[np.uint8]:
     elif centre is not None and width is not None:
         table = window(rescaled, centre, width)
     else:
-        found = values.copy()
-        found[is_padding] = values.min()
-        grey = to_8_bit(found.astype(np.uint16)[codes] if values.min() == 0 else found[codes])
+        found = values.astype(np.int16 if pixels.signed else np.uint16)
+        found[is_padding] = found.min()
+        grey = to_8_bit(found[codes])
         return 255 - grey if elements.text("PhotometricInterpretation") == "MONOCHROME1" else grey
     table[is_padding] = 0
     if elements.text("PhotometricInterpretation") == "MONOCHROME1":
@@ -216,6 +216,6 @@ def _padding(elements: Elements, pixels: StoredPixels) -> NDArray[np.bool_]:
     ]
     low, high = min(ends), max(ends)
     words = np.arange(pixels.values.size)
-    if pixels.signed and words.size == 2**16:
+    if pixels.signed and pixels.codes.dtype == np.uint16:
         words = np.where(words < 2**15, words, words - 2**16)
     return (low <= pixels.values) & (pixels.values <= high) | (low <= words) & (words <= high)

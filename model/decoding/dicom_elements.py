@@ -178,9 +178,11 @@ def read_elements(data: bytes) -> Elements:
     found_pixels: list[bool] = []
 
     def is_past_the_header(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-        if tag == PIXEL_DATA:
+        if int.__lt__(tag, PIXEL_DATA):  # the tags' own comparison takes 5 µs
+            return False
+        if int.__eq__(tag, PIXEL_DATA):
             found_pixels.append(True)
-        return bool(tag >= PIXEL_DATA)
+        return True
 
     dataset = read_dataset(
         stream,

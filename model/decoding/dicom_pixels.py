@@ -44,7 +44,7 @@ class StoredPixels:
 
     Attributes:
         codes: word of each pixel, uint8 or uint16, shape (Rows, Columns).
-        values: the stored value that each word stands for, int64, of 2^8 or 2^16 words.
+        values: the stored value that each word up to the largest in `codes` stands for, int64.
         signed: whether the values may be negative.
     """
 
@@ -104,7 +104,7 @@ def stored_pixels(elements: Elements) -> StoredPixels:
             f"{EXPECTED}, received a transfer syntax that is not supported (video, for one); "
             "export the slice uncompressed or as lossless JPEG 2000."
         )
-    words = np.arange(256 if codes.dtype == np.uint8 else 2**16)
+    words = np.arange(int(codes.max()) + 1)
     values = (words >> (high + 1 - bits)) & (2**bits - 1)
     if signed:
         values = np.where(values < 2 ** (bits - 1), values, values - 2**bits)

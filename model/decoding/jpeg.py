@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from .errors import ScanError
 
 START, END, SCAN = 0xD8, 0xD9, 0xDA
-WITHOUT_LENGTH = frozenset({0x01, START, *range(0xD0, 0xD8)})
 FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 # In coded data 0xFF is followed by 0 (JPEG), by less than 0x80 (JPEG-LS) or by a restart marker.
-MARKER = re.compile(rb"\xff+([\x01\x80-\xfe])")
+MARKER = re.compile(rb"\xff+([\x80-\xcf\xd8-\xfe])")
 MAX_SEGMENTS = 4096  # a colour profile has at most 255, a progressive picture about 40
 MAX_SCANS = 100  # encoders write about 10, optimisers up to about 60
 MAX_SCAN_SAMPLES = 5e8  # samples times scans: each scan visits each sample, some 2 ns
@@ -55,26 +54,22 @@ def read_jpeg(data: bytes) -> Jpeg | None:
         ScanError: more segments than any encoder writes.
     """
     frame: tuple[int, int, int, int, int] | None = None
-    scans, end, position = 0, None, 2
+    position, begun, in_scan = 2, False, 0
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(data, position)
-        if found is None:
+        if found is None or len(data) < found.end() + 2:
             break
         marker, position = found[1][0], found.end()
-        if marker in WITHOUT_LENGTH:
+        if marker == START:
             continue
-        if marker == END:
-            end = position
-            break
-        if len(data) < position + 2:
-            break
         (length,) = struct.unpack_from(">H", data, position)
-        if marker in FRAMES and frame is None:
-            if len(data) < position + 8:
-                break
+        if marker in FRAMES and frame is None and len(data) >= position + 8:
             frame = (marker, *struct.unpack_from(">BHHB", data, position + 2))
-        scans += marker == SCAN
+        begun = marker == SCAN
+        in_scan = data[position + 2] if len(data) > position + 2 else 0
         position += max(length, 2)
+        if begun or marker == END:
+            break
     else:
         raise ScanError(
             f"Expected a JPEG of at most {MAX_SEGMENTS} segments, received one of more; "
@@ -83,7 +78,14 @@ def read_jpeg(data: bytes) -> Jpeg | None:
     if frame is None:
         return None
     kind, precision, rows, columns, components = frame
-    return Jpeg(rows, columns, components, precision, kind in PROGRESSIVE, scans, end)
+    is_progressive = kind in PROGRESSIVE
+    end = data.rfind(bytes([0xFF, END]), position) if begun else -1
+    scans = int(begun)
+    if begun and (is_progressive or in_scan < components):
+        # Coded data holds no marker, so it can be searched through for those of further scans.
+        scans += data.count(bytes([0xFF, SCAN]), position)
+    whole_end = end + 2 if end >= 0 else None
+    return Jpeg(rows, columns, components, precision, is_progressive, scans, whole_end)
 
 
 def check_scans(jpeg: Jpeg) -> None:

@@ -38,7 +38,7 @@ from .tiff import decode_tiff
 Decoder = Callable[[bytes], Decoded]
 STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "LA": 4}  # a pixel in Pillow; 4 for others
 WEBP_PIXEL_BYTES = 23  # two canvases, a copy, Pillow's picture, and what `_pixel_bytes` counts
-STREAM_BLOCK_BYTES = 2**14  # what Pillow reads at a time: the clock is looked at between blocks
+SLOW_BLOCK_BYTES = 2**13  # what Pillow reads at a time of a JPEG whose bytes may be slow
 MAX_RUN_CODES = 2  # bytes of run-length code for a pixel of a BMP, escapes aside
 
 
@@ -93,7 +93,16 @@ def _decode_jpeg(data: bytes) -> Decoded:
     if jpeg is not None:
         check_size(jpeg.columns, jpeg.rows)
         check_scans(jpeg)
-    return _decode(data, "JPEG", JpegImageFile, 0 if jpeg is None else jpeg.coefficient_bytes)
+    coefficient_bytes = 0 if jpeg is None else jpeg.coefficient_bytes
+    opener = _open_slow_jpeg if coefficient_bytes else JpegImageFile
+    return _decode(data, "JPEG", opener, coefficient_bytes)
+
+
+def _open_slow_jpeg(stream: TimedStream) -> JpegImageFile:
+    """Open a JPEG of several scans, so that the clock is looked at often."""
+    picture = JpegImageFile(stream)
+    picture.decodermaxblock = SLOW_BLOCK_BYTES
+    return picture
 
 
 def _decode_bmp(data: bytes) -> Decoded:
@@ -139,7 +148,6 @@ def _decode(
 def _load(picture: ImageFile, name: str) -> Decoded:
     _check_single(picture, name)
     (width, height), mode = picture.size, picture.mode
-    picture.decodermaxblock = STREAM_BLOCK_BYTES
     picture.load()
     grey = upright(_grey(picture), _orientation(picture))
     return Decoded(grey, width, height, mode, name.upper())

@@ -129,7 +129,10 @@ def test_a_stream_is_given_up_when_its_time_is_used() -> None:
     while time.thread_time() < until:
         pass
     with pytest.raises(ScanError, match="takes longer"):
-        stream.read(1)
+        stream.read(limits.LARGE_READ)
+    with pytest.raises(ScanError, match="takes longer"):
+        for _ in range(limits.READS_PER_LOOK):
+            stream.read(1)
 
 
 def test_a_picture_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
