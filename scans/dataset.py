@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from scans.classes import ClassPattern
 from scans.distinct import distinct_scans, first_reason
 from scans.errors import SourceError
-from scans.fetch import Fetched
+from scans.fetch import SourceFiles
 from scans.limits import Limits
 from scans.listing import Rejected
 from scans.local_names import with_note
@@ -24,7 +24,7 @@ from scans.splits import Fractions, keep_official_splits, split_by_group
 
 
 def build_dataset(
-    sources: Sequence[Fetched],
+    sources: Sequence[SourceFiles],
     *,
     patterns: Sequence[ClassPattern],
     fractions: Fractions,

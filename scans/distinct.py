@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scans.classes import ClassPattern, empty_classes, quoted
 from scans.errors import SourceError
-from scans.fetch import Fetched
+from scans.fetch import SourceFiles
 from scans.fingerprints import HASH_BITS
 from scans.grouping import group_names
 from scans.inspection import Inspected, inspect_files
@@ -44,7 +44,7 @@ class Distinct:
 
 
 def distinct_scans(
-    sources: Sequence[Fetched],
+    sources: Sequence[SourceFiles],
     *,
     patterns: Sequence[ClassPattern],
     group_distance_bits: int,
@@ -104,7 +104,7 @@ def distinct_scans(
 
 
 def _inspected(
-    sources: Sequence[Fetched], listings: Sequence[Listing], hash_patient: PatientHasher
+    sources: Sequence[SourceFiles], listings: Sequence[Listing], hash_patient: PatientHasher
 ) -> tuple[list[list[Inspected]], list[list[Rejected]]]:
     """Return the readable files of each source, and its rejected ones."""
     readable, rejected = [], []

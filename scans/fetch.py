@@ -22,7 +22,7 @@ SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True)
-class Fetched:
+class SourceFiles:
     """Where a source's files are.
 
     Attributes:
@@ -46,7 +46,7 @@ def fetch_sources(
     limits: Limits,
     unsigned: bool = False,
     **phantoms: int,
-) -> list[Fetched]:
+) -> list[SourceFiles]:
     """Download, unpack or draw the files of one source or of several.
 
     Args:
@@ -98,7 +98,7 @@ def fetch_scans(
     phantom_images: int = DEFAULT_IMAGES,
     phantom_patients: int = 0,
     seed: int = 0,
-) -> Fetched:
+) -> SourceFiles:
     """Download, unpack or draw a source's files.
 
     Args:
@@ -128,9 +128,9 @@ def fetch_scans(
             write_phantom_patients(unpacked, work / "masks", patients=phantom_patients, seed=seed)
         else:
             write_phantoms(unpacked, work / "masks", images=phantom_images, seed=seed)
-        return Fetched(unpacked, kind, work / "masks")
+        return SourceFiles(unpacked, kind, work / "masks")
     if kind == "folder":
-        return Fetched(Path(source).expanduser(), kind)
+        return SourceFiles(Path(source).expanduser(), kind)
     archive = work / "source.zip"
     if kind == "zip":
         archive = Path(source).expanduser()
@@ -140,14 +140,14 @@ def fetch_scans(
         download_url(source, archive, limits)
     elif source.endswith("/"):
         download_s3(source, unpacked, limits, unsigned=unsigned)
-        return Fetched(unpacked, kind)
+        return SourceFiles(unpacked, kind)
     else:
         download_s3(source, archive, limits, unsigned=unsigned)
     _check_sha256(archive, sha256, redacted(source))
     extract_zip(archive, unpacked, limits, redacted(source))
     if kind != "zip":
         archive.unlink()  # unpacked and downloaded together would need twice the room
-    return Fetched(unpacked, kind)
+    return SourceFiles(unpacked, kind)
 
 
 def _check_sha256(archive: Path, expected: str, name: str) -> None:

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from scans.classes import ClassPattern, Placed, place_files, rename_labels
-from scans.fetch import Fetched
+from scans.fetch import SourceFiles
 from scans.identity import Identity
 from scans.inspection import Inspected
 from scans.labelling import LabelTable
@@ -28,7 +28,7 @@ class Scan:
     """
 
     file: Inspected
-    source: Fetched
+    source: SourceFiles
     placed: Placed
     source_name: str | None
 
@@ -43,13 +43,13 @@ class Scan:
         return shown_path(self.source, self.file.path)
 
 
-def shown_path(source: Fetched, path: PurePosixPath) -> PurePosixPath:
+def shown_path(source: SourceFiles, path: PurePosixPath) -> PurePosixPath:
     """Return a path as messages and tables show it: below the source's name, if it has one."""
     return PurePosixPath(source.name, path) if source.name else path
 
 
 def placed_by_folder(
-    sources: Sequence[Fetched],
+    sources: Sequence[SourceFiles],
     readable: Sequence[Sequence[Inspected]],
     patterns: Sequence[ClassPattern],
 ) -> list[Scan]:
@@ -67,7 +67,7 @@ def placed_by_folder(
 
 
 def placed_by_table(
-    sources: Sequence[Fetched],
+    sources: Sequence[SourceFiles],
     readable: Sequence[Sequence[Inspected]],
     rejected: Sequence[Sequence[Rejected]],
     patterns: Sequence[ClassPattern],
@@ -109,7 +109,7 @@ def _shared_levels(paths: Sequence[PurePosixPath]) -> int:
     return sum(1 for _ in levels)
 
 
-def _spellings(source: Fetched, path: PurePosixPath, shared: int) -> list[PurePosixPath]:
+def _spellings(source: SourceFiles, path: PurePosixPath, shared: int) -> list[PurePosixPath]:
     """Return how messages show a path, then how a table may write it.
 
     That is from the source's folder, or from below some of the folders that all its files share.

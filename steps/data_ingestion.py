@@ -14,7 +14,7 @@ import mlflow
 from scans.classes import parse_class_patterns
 from scans.dataset import build_dataset
 from scans.errors import SourceError
-from scans.fetch import Fetched, fetch_sources
+from scans.fetch import SourceFiles, fetch_sources
 from scans.limits import Limits
 from scans.prepared import Dataset, write_dataset
 from scans.sources import parse_sources, redacted
@@ -110,7 +110,7 @@ def ingest(
     return summary
 
 
-def _keep_masks(fetched: Sequence[Fetched], dataset: Dataset, result: Path) -> None:
+def _keep_masks(fetched: Sequence[SourceFiles], dataset: Dataset, result: Path) -> None:
     """Keep the nodule masks of phantoms as `masks/<sha256 of the scan>.png`."""
     for source in fetched:
         if source.masks is None:

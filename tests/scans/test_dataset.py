@@ -13,7 +13,7 @@ from PIL import Image
 from scans.classes import parse_class_patterns
 from scans.dataset import build_dataset
 from scans.errors import SourceError
-from scans.fetch import Fetched
+from scans.fetch import SourceFiles
 from scans.fingerprints import sha256_hex
 from scans.limits import Limits
 from scans.manifest import ManifestRow
@@ -24,7 +24,7 @@ from tests.scans.conftest import class_folders, picture
 
 def build(folder: Path, patterns: str = "", **settings: Any) -> Dataset:
     return build_dataset(
-        [Fetched(folder)],
+        [SourceFiles(folder)],
         patterns=parse_class_patterns(patterns),
         **{
             "fractions": Fractions(), "seed": 0, "group_distance_bits": 40, "resplit": False,

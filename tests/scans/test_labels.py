@@ -12,7 +12,7 @@ import pytest
 from scans.classes import parse_class_patterns
 from scans.dataset import build_dataset
 from scans.errors import SourceError
-from scans.fetch import Fetched
+from scans.fetch import SourceFiles
 from scans.label_table import read_label_table
 from scans.limits import Limits
 from scans.patients import SALT_VARIABLE, patient_hasher
@@ -43,18 +43,20 @@ def tree(folder: Path) -> Path:
     return folder
 
 
-def build(folder: Path | list[Fetched], table: str | bytes, tmp_path: Path, **more: Any) -> Dataset:
+def build(
+    folder: Path | list[SourceFiles], table: str | bytes, tmp_path: Path, **more: Any
+) -> Dataset:
     labels = tmp_path / "labels.csv"
     labels.write_bytes(table if isinstance(table, bytes) else table.encode())
     defaults: dict[str, Any] = {
         "patterns": [], "fractions": Fractions(0.5, 0.25, 0.25), "seed": 0,
         "group_distance_bits": 0, "resplit": False, "limits": Limits(), "labels": labels,
     }  # fmt: skip
-    sources = folder if isinstance(folder, list) else [Fetched(folder)]
+    sources = folder if isinstance(folder, list) else [SourceFiles(folder)]
     return build_dataset(sources, **defaults | more)
 
 
-def error(folder: Path | list[Fetched], table: str | bytes, tmp_path: Path, **more: Any) -> str:
+def error(folder: Path | list[SourceFiles], table: str | bytes, tmp_path: Path, **more: Any) -> str:
     with pytest.raises(SourceError) as caught:
         build(folder, table, tmp_path, **more)
     assert "\n" not in str(caught.value)
@@ -221,7 +223,7 @@ def test_several_sources_and_one_table(tmp_path: Path) -> None:
                                      PatientID=f"Q{path.parent.name[1]}",
                                      StudyInstanceUID=f"2.4.{path.parent.name[1]}",
                                      SeriesInstanceUID=f"2.5.{path.parent.name[1]}"))  # fmt: skip
-    sources = [Fetched(one, name="one"), Fetched(two, name="two")]
+    sources = [SourceFiles(one, name="one"), SourceFiles(two, name="two")]
     assert "Line 2 of labels.csv names two files by path, one/p0/0 and two/p0/0" in error(
         sources, "path,label\np0/0,ill\n", tmp_path
     )

@@ -16,7 +16,7 @@ import pytest
 
 from scans.dataset import build_dataset
 from scans.errors import SourceError
-from scans.fetch import Fetched
+from scans.fetch import SourceFiles
 from scans.limits import Limits
 from scans.patients import SALT_FILE, SALT_VARIABLE, PatientHasher, patient_hasher
 from scans.prepared import Dataset, write_dataset
@@ -38,7 +38,7 @@ def build(folder: Path, **settings: Any) -> Dataset:
         "patterns": [], "fractions": Fractions(0.5, 0.25, 0.25), "seed": 0,
         "group_distance_bits": 0, "resplit": False, "limits": Limits(),
     }  # fmt: skip
-    return build_dataset([Fetched(folder)], **defaults | settings)
+    return build_dataset([SourceFiles(folder)], **defaults | settings)
 
 
 def tree(folder: Path, patients: int = 8, slices: int = 4) -> Path:

@@ -13,13 +13,12 @@ from model.decoding.decoded import Decoded
 from model.decoding.scan_file import decode
 from scans.dataset import build_dataset
 from scans.errors import SourceError
-from scans.fetch import Fetched, fetch_scans
+from scans.fetch import SourceFiles, fetch_scans
 from scans.limits import Limits
 from scans.patients import SALT_VARIABLE
 from scans.phantom.patients import write_phantom_patients
 from scans.phantom.volumes import SIDE_PX, SLICES, SPACING_MM, draw_patient, random_framing
 from scans.splits import Fractions
-from steps.data_ingestion import ingest
 
 PATIENTS = 10
 
@@ -149,7 +148,7 @@ def test_the_same_seed_draws_the_same_files(tmp_path: Path, written: Path) -> No
 def test_patients_stay_whole_in_a_data_set(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SALT_VARIABLE, "a salt for tests, long enough")
     dataset = build_dataset(
-        [Fetched(written / "scans")], patterns=[], fractions=Fractions(0.4, 0.2, 0.4), seed=0,
+        [SourceFiles(written / "scans")], patterns=[], fractions=Fractions(0.4, 0.2, 0.4), seed=0,
         group_distance_bits=10, resplit=False, limits=Limits(),
     )  # fmt: skip
     assert dataset.rejected == []
@@ -164,20 +163,6 @@ def test_patients_stay_whole_in_a_data_set(written: Path, monkeypatch: pytest.Mo
         }  # fmt: skip
     assert all(facts.missing == facts.duplicates == 0 for facts in dataset.series)
     assert {facts.spacing_mm for facts in dataset.series} == {SPACING_MM}
-
-
-def test_the_stage_draws_patients_and_keeps_masks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(SALT_VARIABLE, "a salt for tests, long enough")
-    summary = ingest(
-        "phantom", tmp_path / "out", sha256="", class_patterns="", fractions=Fractions(), seed=0,
-        group_distance_bits=10, resplit=False, limits=Limits(), phantom_images=4,
-        phantom_patients=6,
-    )  # fmt: skip
-    assert (summary["patients"], summary["phantom"]) == (6, True)
-    masks = {path.stem for path in (tmp_path / "out/masks").iterdir()}
-    assert len(masks) == summary["classes"]["adenocarcinoma"]["distinct"] > 0
 
 
 @pytest.mark.parametrize("patients", [1, 5])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from scans.dataset import build_dataset
 from scans.errors import SourceError
-from scans.fetch import Fetched, fetch_sources
+from scans.fetch import SourceFiles, fetch_sources
 from scans.limits import Limits
 from scans.manifest import read_manifest, write_manifest
 from scans.prepared import Dataset, write_dataset
@@ -21,17 +21,17 @@ from scans.summary import report, summarise
 from tests.scans.conftest import class_folders, picture
 
 
-def build(*sources: Fetched) -> Dataset:
+def build(*sources: SourceFiles) -> Dataset:
     return build_dataset(
         sources, patterns=[], fractions=Fractions(), seed=0, group_distance_bits=40,
         resplit=False, limits=Limits(),
     )  # fmt: skip
 
 
-def two_sites(tmp_path: Path) -> tuple[Fetched, Fetched]:
+def two_sites(tmp_path: Path) -> tuple[SourceFiles, SourceFiles]:
     kaggle = class_folders(tmp_path / "k/Data", {"ill": 8, "well": 8})
     other = class_folders(tmp_path / "iq", {"benign": 6, "ill": 8, "well": 8}, first_seed=50)
-    return Fetched(kaggle.parent, name="kaggle"), Fetched(other, name="iq")
+    return SourceFiles(kaggle.parent, name="kaggle"), SourceFiles(other, name="iq")
 
 
 def test_sources_are_read_as_they_are_written(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_class_of_one_source_is_warned_about(tmp_path: Path) -> None:
     (warning,) = dataset.warnings
     assert warning.startswith("Only the source 'iq' has scans of the class 'benign'.")
     assert f"Warning: {warning}" in report(summarise(dataset, "…", ["folder"], 40))
-    assert build(Fetched(tmp_path / "iq")).warnings == []
+    assert build(SourceFiles(tmp_path / "iq")).warnings == []
 
 
 def test_what_two_sources_share_is_one_group_and_reported(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scans.classes import parse_class_patterns
 from scans.dataset import build_dataset
 from scans.errors import SourceError
-from scans.fetch import Fetched
+from scans.fetch import SourceFiles
 from scans.limits import Limits
 from scans.prepared import Dataset
 from scans.splits import Fractions
@@ -37,8 +37,8 @@ def kaggle(folder: Path) -> Path:
 
 def build(folder: Path, patterns: str = "", *, resplit: bool = False) -> Dataset:
     return build_dataset(
-        [Fetched(folder)], patterns=parse_class_patterns(patterns), fractions=Fractions(), seed=0,
-        group_distance_bits=0, resplit=resplit, limits=Limits(),
+        [SourceFiles(folder)], patterns=parse_class_patterns(patterns), fractions=Fractions(),
+        seed=0, group_distance_bits=0, resplit=resplit, limits=Limits(),
     )  # fmt: skip
 
 

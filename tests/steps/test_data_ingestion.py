@@ -263,3 +263,53 @@ def test_the_real_scans(tmp_path: Path) -> None:
     assert all(len(splits) == 1 for splits in split_of.values())
     assert summary["groups_of_several_classes"] == 0
     assert {row["format"] for row in table} == {"PNG", "JPEG"}
+
+
+def test_the_stage_draws_patients_and_keeps_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHEST_CT_PATIENT_SALT", "a salt for tests, long enough")
+    summary = run("phantom", tmp_path / "out", group_distance_bits=10, phantom_patients=6)
+    assert (summary["patients"], summary["phantom"]) == (6, True)
+    masks = {path.stem for path in (tmp_path / "out/masks").iterdir()}
+    assert len(masks) == summary["classes"]["adenocarcinoma"]["distinct"] > 0
+
+
+def test_a_table_of_labels(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "given", {"x": 12})
+    lines = [f"{n}.png,{'ill' if n % 2 else 'well'},P{n % 6}" for n in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,patient", *lines]))
+    output, labels = tmp_path / "out", str(tmp_path / "labels.csv")
+    summary = run(folder, output, labels=labels, group_distance_bits=0)
+    assert (summary["patients"], summary["distinct_with_known_patient"]) == (6, 12)
+    before = (output / "manifest.csv").read_bytes()
+    (tmp_path / "labels.csv").write_text("path,label\n99.png,ill\n")
+    with pytest.raises(SourceError, match="names no file of the source, by path, in line 2"):
+        run(folder, output, labels=labels)
+    assert (output / "manifest.csv").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given", "labels.csv", "out"]
+
+
+def test_a_file_that_changes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = class_folders(tmp_path / "given", {"a": 5, "b": 5})
+    real_copy = shutil.copyfile
+
+    def changed_first(source: Path, target: Path) -> None:
+        if source.name == "3.png" and source.parent.name == "a":
+            source.write_bytes(picture(99))
+        real_copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", changed_first)
+    with pytest.raises(SourceError, match=r"a/3.png changed while the scans were read"):
+        run(folder, tmp_path / "out")
+
+    def removed_first(source: Path, target: Path) -> None:
+        source.unlink()
+        real_copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", removed_first)
+    with pytest.raises(SourceError, match=r"png changed while the scans were read"):
+        run(folder, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["given"]
