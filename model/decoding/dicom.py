@@ -12,15 +12,17 @@ No message quotes text from the file, so no patient attribute can reach a row, a
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .decoded import Decoded, DicomHeader
 from .dicom_elements import EXPECTED, Elements, is_dicom, read_elements
 from .dicom_header import header_of
-from .dicom_pixels import StoredPixels, stored_pixels
+from .dicom_pixels import StoredPixels, Words, stored_pixels
 from .errors import ScanError, check_size
-from .grey_levels import to_8_bit, window
+from .grey_levels import LUNG_CENTRE_HU, LUNG_WIDTH_HU, to_8_bit, window
 from .quiet import quiet_decoders
 
 __all__ = ["decode_dicom", "is_dicom", "read_dicom_header"]
@@ -149,26 +151,40 @@ def _check_photometric(elements: Elements) -> None:
 
 
 def _render(pixels: StoredPixels, elements: Elements) -> NDArray[np.uint8]:
-    """Turn stored values to grey levels, with a table of the grey level of every code."""
+    """Turn stored values to grey levels, with a table of the grey level of every word."""
     slope, intercept = _rescale(elements)
-    values, codes = pixels.values, pixels.codes
-    rescaled = values * (1.0 if slope is None else slope) + (intercept or 0.0)
     centre = _within(elements.decimal("WindowCenter"), MAX_OFFSET, "WindowCenter")
     width = _within(elements.decimal("WindowWidth"), MAX_OFFSET, "WindowWidth")
-    is_padding = _padding(elements, pixels)
+    padding = _padding(elements, signed=pixels.words.signed)
+    inverted = elements.text("PhotometricInterpretation") == "MONOCHROME1"
+    rescale = (1.0 if slope is None else slope, intercept or 0.0)
     if elements.text("Modality") != "OT" and slope is not None and intercept is not None:
-        table = window(rescaled)
+        table = _table(pixels.words, rescale, (LUNG_CENTRE_HU, LUNG_WIDTH_HU), padding, inverted)
     elif centre is not None and width is not None:
-        table = window(rescaled, centre, width)
+        table = _table(pixels.words, rescale, (centre, width), padding, inverted)
     else:
-        found = values.astype(np.int16 if pixels.signed else np.uint16)
-        found[is_padding] = found.min()
-        grey = to_8_bit(found[codes])
-        return 255 - grey if elements.text("PhotometricInterpretation") == "MONOCHROME1" else grey
-    table[is_padding] = 0
-    if elements.text("PhotometricInterpretation") == "MONOCHROME1":
-        table = 255 - table
-    return table[codes]
+        values = pixels.words.values().astype(np.int16 if pixels.words.signed else np.uint16)
+        values[_is_padding(pixels.words, padding)] = values.min()
+        grey = to_8_bit(np.take(values, pixels.codes))
+        return 255 - grey if inverted else grey
+    return np.asarray(np.take(table, pixels.codes))
+
+
+@lru_cache(maxsize=32)  # 64 kB each; the slices of a series share one
+def _table(
+    words: Words,
+    rescale: tuple[float, float],
+    centre_and_width: tuple[float, float],
+    padding: tuple[int, int] | None,
+    inverted: bool,
+) -> NDArray[np.uint8]:
+    """Return the grey level of every word."""
+    slope, intercept = rescale
+    table = window(words.values() * slope + intercept, *centre_and_width)
+    table[_is_padding(words, padding)] = 0
+    table = 255 - table if inverted else table
+    table.flags.writeable = False  # callers share it
+    return table
 
 
 def _rescale(elements: Elements) -> tuple[float | None, float | None]:
@@ -200,22 +216,24 @@ def _within(value: float | None, limit: float, keyword: str) -> float | None:
     return value
 
 
-def _padding(elements: Elements, pixels: StoredPixels) -> NDArray[np.bool_]:
-    """Mark the codes between Pixel Padding Value and its limit, PS3.3 C.7.5.1.1.2.
-
-    A padding value may need more bits than are stored, so it is compared with whole words too.
-    """
+def _padding(elements: Elements, *, signed: bool) -> tuple[int, int] | None:
+    """Return the smallest and largest Pixel Padding Value, PS3.3 C.7.5.1.1.2."""
     first = elements.optional_whole("PixelPaddingValue")
     last = elements.optional_whole("PixelPaddingRangeLimit")
     if first is None:
-        return np.zeros(pixels.values.shape, np.bool_)
-    ends = [
-        value - 2**16 if pixels.signed and value >= 2**15 else value
-        for value in (first, last)
-        if value is not None
-    ]
-    low, high = min(ends), max(ends)
-    words = np.arange(pixels.values.size)
-    if pixels.signed and pixels.codes.dtype == np.uint16:
-        words = np.where(words < 2**15, words, words - 2**16)
-    return (low <= pixels.values) & (pixels.values <= high) | (low <= words) & (words <= high)
+        return None
+    last = first if last is None else last
+    ends = [value - 2**16 if signed and value >= 2**15 else value for value in (first, last)]
+    return min(ends), max(ends)
+
+
+def _is_padding(words: Words, padding: tuple[int, int] | None) -> NDArray[np.bool_]:
+    """Mark the words that stand for no pixel.
+
+    A padding value may need more bits than are stored, so it is compared with whole words too.
+    """
+    if padding is None:
+        return np.zeros(2**words.word_bits, np.bool_)
+    low, high = padding
+    values, whole = words.values(), words.whole()
+    return (low <= values) & (values <= high) | (low <= whole) & (whole <= high)

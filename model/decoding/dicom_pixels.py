@@ -38,19 +38,44 @@ MAX_FRAGMENTS = 10_000
 BYTES_PER_PIXEL = 4  # decoded words, grey levels, and one of them twice for a moment
 
 
-@dataclass(frozen=True, eq=False)
-class StoredPixels:
-    """Pixels as the file stores them.
+@dataclass(frozen=True)
+class Words:
+    """Where the stored value lies in the word of a pixel.
 
     Attributes:
-        codes: word of each pixel, uint8 or uint16, shape (Rows, Columns).
-        values: the stored value that each word up to the largest in `codes` stands for, int64.
-        signed: whether the values may be negative.
+        word_bits: 8 or 16.
+        bits: of the value.
+        shift: bits of the word below the value.
+        signed: whether the value may be negative.
     """
 
-    codes: NDArray[np.uint8 | np.uint16]
-    values: NDArray[np.int64]
+    word_bits: int
+    bits: int
+    shift: int
     signed: bool
+
+    def whole(self) -> NDArray[np.int32]:
+        """Return what each word stands for if all of it were the value."""
+        words = np.arange(2**self.word_bits, dtype=np.int32)
+        half = 2 ** (self.word_bits - 1)
+        return np.asarray(np.where(words < half, words, words - 2 * half) if self.signed else words)
+
+    def values(self) -> NDArray[np.int32]:
+        """Return the stored value of each word."""
+        words = np.arange(2**self.word_bits, dtype=np.int32)
+        values = (words >> self.shift) & (2**self.bits - 1)
+        half = 2 ** (self.bits - 1)
+        return np.asarray(
+            np.where(values < half, values, values - 2 * half) if self.signed else values
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPixels:
+    """Pixels as the file stores them: a word each, uint8 or uint16, shape (Rows, Columns)."""
+
+    codes: NDArray[np.uint8 | np.uint16]
+    words: Words
 
 
 @dataclass(frozen=True)
@@ -104,11 +129,7 @@ def stored_pixels(elements: Elements) -> StoredPixels:
             f"{EXPECTED}, received a transfer syntax that is not supported (video, for one); "
             "export the slice uncompressed or as lossless JPEG 2000."
         )
-    words = np.arange(int(codes.max()) + 1)
-    values = (words >> (high + 1 - bits)) & (2**bits - 1)
-    if signed:
-        values = np.where(values < 2 ** (bits - 1), values, values - 2**bits)
-    return StoredPixels(codes, values, signed)
+    return StoredPixels(codes, Words(8 * codes.itemsize, bits, high + 1 - bits, signed))
 
 
 def _uncompressed(
