@@ -13,6 +13,7 @@ What decoding will cost is known from the header, checked and reserved before a 
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 
@@ -79,8 +80,8 @@ def _decode_png(data: bytes) -> Decoded:
     png = read_png(data)
     check_size(png.width, png.height)
     if not png.is_deep:
-        return _decode(png.data, "PNG", PngImageFile)
-    picture = PngImageFile(TimedStream(png.data))
+        return _decode(PngImageFile(io.BytesIO(png.data)), "PNG")
+    picture = PngImageFile(io.BytesIO(png.data))
     _check_single(picture, "PNG")
     pixels = png.width * png.height
     with BUDGET.reserve(pixels * (2 * png.samples + 3)):
@@ -94,51 +95,44 @@ def _decode_jpeg(data: bytes) -> Decoded:
         check_size(jpeg.columns, jpeg.rows)
         check_scans(jpeg)
     coefficient_bytes = 0 if jpeg is None else jpeg.coefficient_bytes
-    opener = _open_slow_jpeg if coefficient_bytes else JpegImageFile
-    return _decode(data, "JPEG", opener, coefficient_bytes)
-
-
-def _open_slow_jpeg(stream: TimedStream) -> JpegImageFile:
-    """Open a JPEG of several scans, so that the clock is looked at often."""
-    picture = JpegImageFile(stream)
+    if not coefficient_bytes:
+        return _decode(JpegImageFile(io.BytesIO(data)), "JPEG")
+    picture = JpegImageFile(TimedStream(data))
     picture.decodermaxblock = SLOW_BLOCK_BYTES
-    return picture
+    return _decode(picture, "JPEG", coefficient_bytes)
 
 
 def _decode_bmp(data: bytes) -> Decoded:
-    picture = BmpImageFile(TimedStream(data))
+    picture = BmpImageFile(io.BytesIO(data))
     check_size(*picture.size)
     codes, pixels = len(data) - picture.tile[0].offset, picture.width * picture.height
-    run_length = picture.tile[0].codec_name == "bmp_rle"
-    if run_length and codes > MAX_RUN_CODES * pixels + 4 * picture.height + 2**16:
+    if picture.tile[0].codec_name != "bmp_rle":
+        return _decode(picture, "BMP")
+    if codes > MAX_RUN_CODES * pixels + 4 * picture.height + 2**16:
         raise ScanError(
             "Expected a BMP whose run-length code fits its pixels, received one of far more code "
             "than pixels; export it as PNG."
         )
-    return _decode(data, "BMP", BmpImageFile, 2 * pixels if run_length else 0)
+    return _decode(BmpImageFile(TimedStream(data)), "BMP", 2 * pixels)
 
 
 def _decode_webp(data: bytes) -> Decoded:
     width, height = _webp_size(data)
     check_size(width, height)
     with BUDGET.reserve(WEBP_PIXEL_BYTES * width * height):  # opening it allocates two canvases
-        picture = WebPImageFile(TimedStream(data))
+        picture = WebPImageFile(io.BytesIO(data))
         check_size(*picture.size)
         return _load(picture, "WebP")
 
 
-def _decode(
-    data: bytes, name: str, opener: Callable[[TimedStream], ImageFile], extra_bytes: int = 0
-) -> Decoded:
+def _decode(picture: ImageFile, name: str, extra_bytes: int = 0) -> Decoded:
     """Decode with Pillow.
 
     Args:
-        data: the file's bytes.
+        picture: opened, nothing of it decoded.
         name: of the format.
-        opener: of the format; allocates nothing.
         extra_bytes: what the decoder needs beside the picture.
     """
-    picture = opener(TimedStream(data))
     check_size(*picture.size)
     pixels = picture.width * picture.height
     with BUDGET.reserve(pixels * _pixel_bytes(picture) + extra_bytes):

@@ -61,15 +61,17 @@ def read_png(data: bytes) -> Png:
         struct.error: the header is cut short.
     """
     width, height, bits, colour_type = struct.unpack_from(">IIBB", data, len(SIGNATURE) + 8)
-    kept, position, complete = [SIGNATURE], len(SIGNATURE), False
-    for name, start, end in _chunks(data):
-        if name not in DESCRIBING or _may_turn(data[start + 8 : end - 4], name):
-            kept.append(data[start:end])
-        complete |= name == b"IEND"
+    dropped = [
+        (start, end)
+        for name, start, end in _chunks(data)
+        if name in DESCRIBING and not _may_turn(data[start + 8 : end - 4], name)
+    ]
+    kept, position = [], 0
+    for start, end in dropped:
+        kept.append(data[position:start])
         position = end
-    if not complete:
-        kept.append(data[position:])
-    return Png(width, height, bits, colour_type, b"".join(kept))
+    without = b"".join([*kept, data[position:]]) if dropped else data
+    return Png(width, height, bits, colour_type, without)
 
 
 def decode_deep(png: Png) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 LIBRARIES = r"(PIL|pydicom)\."  # matched against the name of the module that warns
 LOGGERS = (
@@ -28,6 +29,11 @@ def _is_not_ours(_record: logging.LogRecord) -> bool:
     return not _decoding.get()
 
 
+@cache
+def _loggers() -> tuple[logging.Logger, ...]:
+    return tuple(logging.getLogger(name) for name in LOGGERS)
+
+
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
     """Drop what Pillow and pydicom log from this thread, and their warnings.
@@ -35,8 +41,8 @@ def quiet_decoders() -> Iterator[None]:
     The warnings filter is added once and stays, because `warnings.catch_warnings` saves and
     restores a list that all threads share.
     """
-    for name in LOGGERS:
-        logging.getLogger(name).addFilter(_is_not_ours)  # adding it twice changes nothing
+    for logger in _loggers():
+        logger.addFilter(_is_not_ours)  # adding it twice changes nothing
     if not any(
         action == "ignore" and getattr(module, "pattern", module) == LIBRARIES
         for action, _, _, module, _ in warnings.filters
