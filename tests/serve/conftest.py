@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.serve.gate import Gate
 from tests.serve.server_process import ServerProcess, running_serve
 from tests.serve.trial_model import save_trial_model
 
@@ -23,6 +24,14 @@ def png(brightness: int, size: int = 48) -> bytes:
     file = io.BytesIO()
     Image.fromarray((disc * brightness).astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A gate that is open at the latest when the test ends."""
+    made = Gate(tmp_path)
+    yield made
+    made.open()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from serve.http.request_facts import CURRENT, RequestFacts
 from serve.http.request_limits import RequestLimits
 from serve.scoring import BATCH_ROWS, ServedModel, count_answers
 from tests.serve.conftest import KEYS, png
+from tests.serve.gate import Gate
 from tests.serve.server_process import ServerProcess, running_serve
 
 
@@ -48,24 +50,28 @@ def predict(
     return answer.status_code
 
 
-def busy_by(pool: ThreadPoolExecutor, ask: Callable[[], int], times: int) -> list[Any]:
-    """Start requests that take 3 s, and return once they have arrived."""
-    started = [pool.submit(ask) for _ in range(times)]
-    time.sleep(1)
-    return started
+def ask_until_refused(
+    pool: ThreadPoolExecutor, ask: Callable[[], int], times: int, refused: int
+) -> list[Future[int]]:
+    """Start requests for scans that are held, and return once so many are refused."""
+    asked = [pool.submit(ask) for _ in range(times)]
+    for future in islice(as_completed(asked, timeout=60), refused):
+        assert future.result() == 503
+    return asked
 
 
-def test_one_address_leaves_places_to_others(trial_model: Path, tmp_path: Path) -> None:
+def test_one_address_leaves_places_to_others(trial_model: Path, tmp_path: Path, gate: Gate) -> None:
     with running_serve(trial_model, tmp_path, "--max-in-flight", "4") as server:
         predict(server, png(9))
         with ThreadPoolExecutor(8) as pool:
-            hog = busy_by(pool, lambda: predict(server, b"sleep 3"), 6)
+            hog = ask_until_refused(pool, lambda: predict(server, gate.scan), 6, refused=4)
             assert predict(server, png(9), "127.0.0.2") == 200
+            gate.open()
             assert sorted(f.result() for f in hog) == [200, 200, 503, 503, 503, 503]
         assert predict(server, png(9)) == 200
 
 
-def test_one_key_leaves_places_to_others(trial_model: Path, tmp_path: Path) -> None:
+def test_one_key_leaves_places_to_others(trial_model: Path, tmp_path: Path, gate: Gate) -> None:
     options = ("--max-in-flight", "4")
     env = {"CHEST_CT_API_KEYS": ",".join(KEYS)}
     with running_serve(trial_model, tmp_path, *options, env=env) as server:
@@ -73,12 +79,14 @@ def test_one_key_leaves_places_to_others(trial_model: Path, tmp_path: Path) -> N
         with ThreadPoolExecutor(8) as pool:
             hogs = [
                 future
-                for address in ("127.0.0.1", "127.0.0.2")  # a stolen key, from two places
-                for future in busy_by(
-                    pool, lambda a=address: predict(server, b"sleep 3", a, KEYS[0]), 3
+                # a stolen key, from two places; each address has 2 places at most, the key 3
+                for address, refused in (("127.0.0.1", 1), ("127.0.0.2", 2))
+                for future in ask_until_refused(
+                    pool, lambda a=address: predict(server, gate.scan, a, KEYS[0]), 3, refused
                 )
             ]
             assert predict(server, png(9), "127.0.0.1", KEYS[1]) == 200
+            gate.open()
             assert [f.result() for f in hogs].count(200) == 3
 
 
@@ -139,31 +147,33 @@ def test_rows_of_series_stay_together() -> None:
         assert slow.batches == [200] == [len(answer)]
 
 
-def test_a_timed_out_request_gives_its_place_back(trial_model: Path, tmp_path: Path) -> None:
+def test_a_timed_out_request_gives_its_place_back(
+    trial_model: Path, tmp_path: Path, gate: Gate
+) -> None:
     options = ("--max-in-flight", "1", "--request-timeout-s", "1")
     with running_serve(trial_model, tmp_path, *options) as server:
         predict(server, png(9))
-        files = [("files", (str(i), b"sleep 0.05")) for i in range(200)]  # 10 s, 1.6 s a batch
-        started = time.monotonic()
+        files = [("files", (str(i), gate.scan)) for i in range(200)]
         answer = requests.post(f"{server.url}/predict", files=files, timeout=60)
         assert answer.status_code == 504
+        gate.open()
         while (status := predict(server, png(9))) == 503:
-            time.sleep(0.1)
+            time.sleep(0.02)
         assert status == 200
-        assert time.monotonic() - started < 6
+        assert gate.begun() < 200, "the batches after the first are not scored"
 
 
-def test_hanging_up_gives_the_place_back(trial_model: Path, tmp_path: Path) -> None:
+def test_hanging_up_gives_the_place_back(trial_model: Path, tmp_path: Path, gate: Gate) -> None:
     with running_serve(trial_model, tmp_path, "--max-in-flight", "1") as server:
         predict(server, png(9))
-        files = [("files", (str(i), b"sleep 0.05")) for i in range(200)]
-        started = time.monotonic()
+        files = [("files", (str(i), gate.scan)) for i in range(200)]
         with pytest.raises(requests.Timeout):
             requests.post(f"{server.url}/predict", files=files, timeout=0.5)
+        gate.open()
         while predict(server, png(9)) == 503:
-            time.sleep(0.1)
-        assert time.monotonic() - started < 6
+            time.sleep(0.02)
         assert server.logged("error=client_gone")
+        assert gate.begun() < 200, "the batches after the first are not scored"
 
 
 def test_each_row_counts_as_one_kind_of_answer() -> None:

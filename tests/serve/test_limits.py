@@ -8,7 +8,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import pytest
 import requests
@@ -22,6 +23,7 @@ from serve.http.places import Pool, take_place
 from serve.http.request_limits import RequestLimits
 from tests.s3_server import free_port
 from tests.serve.conftest import png
+from tests.serve.gate import Gate
 from tests.serve.server_process import ServerProcess
 
 MEBIBYTE = 1024 * 1024
@@ -75,9 +77,12 @@ def test_rows(tight_server: ServerProcess) -> None:
         assert "at most 5 scans" in answer.json()["message"]
 
 
-def test_more_requests_than_places(tight_server: ServerProcess) -> None:
+def test_more_requests_than_places(tight_server: ServerProcess, gate: Gate) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: predict(tight_server, b"sleep 1"), range(8)))
+        asked = [pool.submit(predict, tight_server, gate.scan) for _ in range(8)]
+        wait(asked, return_when=FIRST_COMPLETED)  # one without a place
+        gate.open()
+        answers = [future.result() for future in asked]
     statuses = sorted(answer.status_code for answer in answers)
     assert set(statuses) == {200, 503}
     busy = next(answer for answer in answers if answer.status_code == 503)
@@ -86,25 +91,30 @@ def test_more_requests_than_places(tight_server: ServerProcess) -> None:
     assert requests.get(f"{tight_server.url}/ping", timeout=10).status_code == 200
 
 
-def test_an_answer_that_takes_too_long(tight_server: ServerProcess) -> None:
-    started = time.monotonic()
-    answer = predict(tight_server, b"sleep 8")
-    assert answer.status_code == 504
-    assert time.monotonic() - started < 7.9, "the thread is to be at work still"
+def test_an_answer_that_takes_too_long(
+    tight_server: ServerProcess, gate: Gate, tmp_path: Path
+) -> None:
+    assert predict(tight_server, gate.scan).status_code == 504
     # The thread still works on it and keeps its place, so one of two more requests is refused.
+    other = Gate(tmp_path, "other")
     with ThreadPoolExecutor(2) as pool:
-        more = list(pool.map(lambda _: predict(tight_server, b"sleep 1"), range(2)))
-    assert sorted(answer.status_code for answer in more) == [200, 503]
-    time.sleep(max(0, started + 9 - time.monotonic()))
-    assert predict(tight_server, png(9), b"sleep 0").status_code == 200
+        more = [pool.submit(predict, tight_server, other.scan) for _ in range(2)]
+        wait(more, return_when=FIRST_COMPLETED)
+        other.open()
+        assert sorted(future.result().status_code for future in more) == [200, 503]
+    gate.open()
+    while (answer := predict(tight_server, png(9), b"sleep 0")).status_code == 503:
+        time.sleep(0.02)
+    assert answer.status_code == 200
 
 
-def test_health_answers_while_scans_are_scored(tight_server: ServerProcess) -> None:
+def test_health_answers_while_scans_are_scored(tight_server: ServerProcess, gate: Gate) -> None:
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(predict, tight_server, b"sleep 2")
-        time.sleep(0.2)
+        slow = pool.submit(predict, tight_server, gate.scan)
+        gate.wait_until_begun(1)
         assert requests.get(f"{tight_server.url}/health", timeout=5).status_code == 200
         assert not slow.done()
+        gate.open()
         assert slow.result().status_code == 200
 
 

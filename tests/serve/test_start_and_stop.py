@@ -21,6 +21,7 @@ from serve.model_files import ModelFiles, about, fetch, first_line, scores_in_ta
 from serve.process import CannotStartError, bind, url_of
 from tests.s3_server import free_port
 from tests.serve.conftest import png
+from tests.serve.gate import Gate
 from tests.serve.server_process import ROOT, running_serve
 from tests.serve.test_observe import value
 
@@ -128,20 +129,23 @@ def test_workers_serve_one_registered_version_and_count_together(
         server.process.wait(20)
 
 
-def test_sigterm_lets_running_requests_finish(trial_model: Path, tmp_path: Path) -> None:
+def test_sigterm_lets_running_requests_finish(
+    trial_model: Path, tmp_path: Path, gate: Gate
+) -> None:
     with running_serve(trial_model, tmp_path) as server, ThreadPoolExecutor(4) as pool:
 
         def slow(_: int) -> requests.Response:
-            files = {"files": ("a", b"sleep 5")}
+            files = {"files": ("a", gate.scan)}
             return requests.post(f"{server.url}/predict", files=files, timeout=60)
 
         requests.post(f"{server.url}/predict", files={"files": ("a", b"x")}, timeout=60)
         answers = [pool.submit(slow, i) for i in range(4)]
-        time.sleep(2)
+        gate.wait_until_begun(4)
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(requests.ConnectionError):
             while not any(answer.done() for answer in answers):
                 requests.get(f"{server.url}/ping", timeout=5)
+        gate.open()
         for answer in answers:
             (row,) = answer.result().json()["predictions"]
             assert row["label"]

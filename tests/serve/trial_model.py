@@ -1,7 +1,7 @@
 """A pyfunc that does on request what a real one does rarely: wait, fail, explain, doubt.
 
-What it does is written in the scan: text such as `sleep 2` or `raise`. A picture is scored by its
-mean brightness, so equal bytes always get equal rows.
+What it does is written in the scan: text such as `raise` or `sleep 2`, or `until FILE` (see
+`Gate`). A picture is scored by its mean brightness, so equal bytes always get equal rows.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ METADATA = {
 CODE = """
 import base64
 import io
+import pathlib
+import tempfile
 import time
 
 import mlflow
@@ -41,11 +43,21 @@ def heatmap(grey):
     return base64.b64encode(file.getvalue()).decode()
 
 
+def wait_until_open(gate):
+    tempfile.mkstemp(prefix=f"{gate.name}-begun-", dir=gate.parent)
+    deadline = time.monotonic() + 120
+    while not gate.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def score(image, explain):
     row = dict.fromkeys(COLUMNS)
     data = image if isinstance(image, bytes) else base64.b64decode(image)
     if data.startswith(b"sleep "):
         time.sleep(float(data.split()[1]))
+        grey = np.zeros((8, 8))
+    elif data.startswith(b"until "):
+        wait_until_open(pathlib.Path(data.removeprefix(b"until ").decode()))
         grey = np.zeros((8, 8))
     elif data.startswith(b"raise"):
         raise RuntimeError(f"cannot open /srv/secret/patient.dcm holding {data!r}")
