@@ -95,9 +95,8 @@ def repro(root: Path, environment: Mapping[str, str]) -> int:
     When this process is told to end (Ctrl-C, SIGTERM), so are DVC and the stage: they get what
     Ctrl-C sends, and are killed where that does not end them in time.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"], cwd=root, env=dict(environment), process_group=0
-    )
+    command = [sys.executable, "-m", "dvc", "repro", "--quiet"]  # each stage names itself
+    process = subprocess.Popen(command, cwd=root, env=dict(environment), process_group=0)
     try:
         return process.wait()
     except BaseException:
@@ -120,7 +119,6 @@ def run_pipeline(parent: mlflow.ActiveRun, root: Path = ROOT) -> list[str]:
         StageError: a stage failed; it has said why on standard error.
     """
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"}
-    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow tells of its build
     environment |= {
         PARENT_RUN_VARIABLE: parent.info.run_id,
         "MLFLOW_EXPERIMENT_ID": parent.info.experiment_id,
@@ -135,22 +133,29 @@ def run_pipeline(parent: mlflow.ActiveRun, root: Path = ROOT) -> list[str]:
             [sys.executable, "-m", "dvc", "config", "--local", name, value], cwd=root, check=True
         )
     exit_code = repro(root, environment)
-    statuses = _stage_statuses(parent)
+    children = _children(parent)
     if exit_code:
-        failed = next((s for s in STAGES if statuses.get(s, "FINISHED") != "FINISHED"), "DVC")
+        ended = {name: run.status for name, run in children.items()}
+        failed = next((s for s in STAGES if ended.get(s, "FINISHED") != "FINISHED"), "DVC")
         raise StageError(
             f"The pipeline stopped (dvc repro, exit code {exit_code}): see above"
             f" what {failed} says, mend it and run the same command again."
         )
-    return [stage for stage in STAGES if stage not in statuses]
+    for stage in STAGES:
+        if stage in children:
+            seconds = (children[stage].end_time - children[stage].start_time) / 1000
+            print_progress(f"{stage}: {seconds:.0f} s")
+        else:
+            print_progress(f"{stage}: unchanged, not run again")
+    return [stage for stage in STAGES if stage not in children]
 
 
-def _stage_statuses(parent: mlflow.ActiveRun) -> dict[str, str]:
-    """Return how each stage that started ended; one that was killed still counts as RUNNING."""
+def _children(parent: mlflow.ActiveRun) -> dict[str, mlflow.entities.RunInfo]:
+    """Return the runs of the stages that started; one that was killed still counts as RUNNING."""
     children = mlflow.MlflowClient().search_runs(
         [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     )
-    return {run.info.run_name: run.info.status for run in children}
+    return {run.info.run_name: run.info for run in children}
 
 
 def _in_git(root: Path) -> bool:
@@ -176,8 +181,6 @@ def _run(given: Sequence[tuple[str, str]]) -> None:
             mlflow.log_artifact(str(PARAMS))
             mlflow.log_artifact(OVERRIDES)
             skipped = run_pipeline(parent)
-        for stage in skipped:
-            print_progress(f"{stage}: unchanged, not run again")
         mlflow.set_tag("skipped_stages", ", ".join(skipped))
         mlflow.log_artifact("scores.json")
         _report(parent)

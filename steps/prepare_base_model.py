@@ -23,7 +23,7 @@ from steps.errors import one_sentence_errors
 from steps.folders import replaced_folder
 from steps.options import StageCommand, section_options
 from steps.parameters import PrepareBaseModel
-from steps.tracking import log_params, print_progress, stage_run
+from steps.tracking import log_params, print_progress, stage_run, started_by_main
 
 
 def prepare_base_model(
@@ -108,7 +108,8 @@ def main(settings: PrepareBaseModel, data: Path, output: Path) -> None:
         log_params(made | preprocessing | {"seed": settings.seed})
         mlflow.log_artifact(str(output / "base.json"))
         mlflow.set_tag("weights_sha256", made["weights_sha256"])
-    click.echo(json.dumps(made | preprocessing, ensure_ascii=False))
+    if not started_by_main():
+        click.echo(json.dumps(made | preprocessing, ensure_ascii=False))
 
 
 if __name__ == "__main__":

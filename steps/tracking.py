@@ -33,6 +33,8 @@ def stage_run(stage: str) -> Iterator[mlflow.ActiveRun]:
         StageError: the tracking server does not answer or refuses the credentials.
     """
     check_tracking_server()
+    if started_by_main():
+        print_progress(f"\n{stage}")
     parent_run_id = os.environ.get(PARENT_RUN_VARIABLE)
     if parent_run_id:
         run = mlflow.start_run(run_name=stage, parent_run_id=parent_run_id)
@@ -48,6 +50,11 @@ def stage_run(stage: str) -> Iterator[mlflow.ActiveRun]:
         if commit:
             mlflow.set_tag("mlflow.source.git.commit", commit)
         yield run
+
+
+def started_by_main() -> bool:
+    """Return whether this stage is part of a run of the whole pipeline, which prints the scores."""
+    return PARENT_RUN_VARIABLE in os.environ
 
 
 def log_params(params: Mapping[str, Any]) -> None:

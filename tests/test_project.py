@@ -23,7 +23,14 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Modules that log, fail or hand over: a change in them changes no result. That a parameter has
 # another value, DVC sees in params.yaml.
 NO_RESULTS = {"errors", "folders", "tracking", "log", "headline", "__init__"}
-NO_RESULTS |= {"parameters", "settings", "options", "register", "mlflow_names"}
+NO_RESULTS |= {
+    "parameters",
+    "settings",
+    "options",
+    "register",
+    "mlflow_names",
+    "tensorflow_quietly",
+}
 
 
 def stage_module(stage: str) -> str:

@@ -21,10 +21,11 @@ from model.decision import disease_probability, healthy_index, labels, probabili
 from model.preprocessing import scan_pixels
 from scans.manifest import MANIFEST, ManifestRow, read_manifest
 from steps.errors import StageError, one_sentence_errors
-from steps.evaluation.context import context_sections
+from steps.evaluation.context import context_sections, start_protocols
 from steps.evaluation.context_plots import write_context
 from steps.evaluation.plots import write_plots
 from steps.evaluation.report import write_report
+from steps.evaluation.workers import workers
 from steps.folders import replaced_folder, write_whole
 from steps.headline import headline
 from steps.metrics import scores
@@ -32,10 +33,12 @@ from steps.mlflow_names import numbers
 from steps.options import StageCommand, section_options
 from steps.parameters import Evaluation
 from steps.registry.register import register as register_version
-from steps.tracking import git_commit, log_params, print_progress, stage_run
+from steps.tensorflow_quietly import import_quietly
+from steps.tracking import git_commit, log_params, print_progress, stage_run, started_by_main
 from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
 
 BATCH = 64  # scans handed to the pyfunc at a time
+KERAS_BATCH = 8  # scans handed to Keras at a time
 
 
 def evaluation(
@@ -73,23 +76,26 @@ def evaluation(
     card = Card.read(folder / "artifacts" / "network")
     print_progress(f"scoring {len(rows)} test scans")
     model = mlflow.pyfunc.load_model(str(folder))
-    predictions = predict_scans(model, data, rows)
-    _refuse_errors(predictions)
-    p = predictions[[f"p_{name}" for name in card.classes]].to_numpy(np.float64)
-    index = {name: i for i, name in enumerate(card.classes)}
-    actual = np.array([index[row.label] for row in rows], dtype=np.int64)
-    predicted = np.array([index[label] for label in predictions["label"]], dtype=np.int64)
-    result = scores(actual, predicted, p, card.classes)
-    groups = np.array([row.group for row in rows])
-    result |= group_intervals(actual, predicted, p, groups, card.classes)
-    result["phantom"] = card.phantom
-    result["model_digest"] = model.metadata.metadata["model_digest"]  # whose scores they are
-    print_progress("comparing with the full-precision network")
-    reference = keras_probabilities(trained, data, rows, card)
-    result["agreement_with_keras"] = agreement(p, reference, card)
-    result |= context_sections(
-        model, data, trained, every_row, predictions, card, protocol_repeats, stress
-    )
+    with workers(protocol_repeats * len(every_row)) as executor:
+        protocols = start_protocols(executor, data, trained, every_row, card, protocol_repeats)
+        predictions = predict_scans(model, data, rows)
+        _refuse_errors(predictions)
+        p = predictions[[f"p_{name}" for name in card.classes]].to_numpy(np.float64)
+        index = {name: i for i, name in enumerate(card.classes)}
+        actual = np.array([index[row.label] for row in rows], dtype=np.int64)
+        predicted = np.array([index[label] for label in predictions["label"]], dtype=np.int64)
+        result = scores(actual, predicted, p, card.classes)
+        groups = np.array([row.group for row in rows])
+        result |= group_intervals(actual, predicted, p, groups, card.classes)
+        result["phantom"] = card.phantom
+        result["model_digest"] = model.metadata.metadata["model_digest"]  # whose scores they are
+        print_progress("comparing with the full-precision network")
+        reference = keras_probabilities(trained, data, rows, card)
+        result["agreement_with_keras"] = agreement(p, reference, card)
+        result |= context_sections(model, data, trained, every_row, predictions, card, stress)
+        if protocol_repeats:
+            print_progress("cross-validating under each protocol")
+            result["protocol"] = protocols()
     with replaced_folder(output) as folder:
         # Known by digest: file names may name patients, and this goes to the tracking server.
         predictions.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
@@ -153,11 +159,16 @@ def keras_probabilities(
     Returns:
         Probabilities (n, classes).
     """
+    import_quietly()
     import keras
 
     network = keras.models.load_model(trained / "model.keras")
-    pixels = (scan_pixels((data / row.path).read_bytes(), card.preprocessing) for row in rows)
-    p = np.array([np.asarray(network(scan[np.newaxis]))[0] for scan in pixels])
+    parts = []
+    for start in range(0, len(rows), KERAS_BATCH):
+        files = [(data / row.path).read_bytes() for row in rows[start : start + KERAS_BATCH]]
+        pixels = np.stack([scan_pixels(file, card.preprocessing) for file in files])
+        parts.append(np.asarray(network(pixels)))
+    p = np.concatenate(parts)
     # The network ends in a softmax; a logarithm gives its logits back, up to a constant.
     logits = np.log(np.maximum(p, np.finfo(np.float32).tiny))
     return probabilities(logits, card.temperature)
@@ -223,7 +234,8 @@ def main(settings: Evaluation, data: Path, trained: Path, output: Path, scores_p
                 dvc_lock=Path("dvc.lock"),
             )
             click.echo(f"registered model  {settings.registered_model_name} version {version}")
-    click.echo(headline(scores_path))
+    if not started_by_main():  # which prints the scores at its end
+        click.echo(headline(scores_path))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ from scans.manifest import ManifestRow, read_summary
 from steps.base import Base
 from steps.evaluation.baselines import measurements
 from steps.evaluation.non_scans import non_scans
-from steps.evaluation.protocols import KeptScans, Recipe, flagged_held_out, grouped_score, protocols
+from steps.evaluation.protocols import (
+    PROTOCOLS,
+    KeptScans,
+    Recipe,
+    flagged_held_out,
+    grouped_score,
+    protocol,
+)
 from steps.evaluation.sources import leave_one_source_out, shortcut_audit
 from steps.evaluation.stress import changed_files, stress_rows, stress_score, worst_row
 from steps.metrics import roc_auc
@@ -43,10 +51,9 @@ def context_sections(
     rows: Sequence[ManifestRow],
     predictions: pd.DataFrame,
     card: Card,
-    protocol_repeats: int,
     stress: bool,
 ) -> dict[str, Any]:
-    """Compute every section that puts the test score into its context.
+    """Compute the sections that put the test score into its context and need the pyfunc.
 
     Args:
         model: the loaded pyfunc.
@@ -55,11 +62,10 @@ def context_sections(
         rows: of all scans.
         predictions: of the test scans, in order, with `actual`.
         card: of the model.
-        protocol_repeats: shuffles of each protocol; 0 leaves them out.
         stress: whether to score changed test scans.
 
     Returns:
-        `calibration`, `out_of_domain` and, as asked, `stress` and `protocol`; JSON-ready.
+        `calibration`, `out_of_domain` and, as asked, `stress`; JSON-ready.
     """
     record = read_record(trained)
     actual = np.array([card.classes.index(label) for label in predictions["actual"]])
@@ -72,11 +78,6 @@ def context_sections(
     if stress:
         print_progress("scoring changed scans")
         sections["stress"] = stress_section(model, data, rows, predictions, card, record.seed)
-    if protocol_repeats:
-        print_progress("cross-validating under each protocol")
-        scans = kept_scans(data, trained, rows, card, record)
-        bits = read_summary(data).get("group_distance_bits")
-        sections["protocol"] = protocol_section(data, rows, scans, record, protocol_repeats, bits)
     return sections
 
 
@@ -109,51 +110,75 @@ def kept_scans(
     )
 
 
-def protocol_section(
+def start_protocols(
+    executor: Executor,
+    data: Path,
+    trained: Path,
+    rows: Sequence[ManifestRow],
+    card: Card,
+    repeats: int,
+) -> Callable[[], dict[str, Any]]:
+    """Start scoring the head under each protocol and each grouping distance.
+
+    Args:
+        executor: does the work, all of which is on kept features.
+        data: folder of the manifest.
+        trained: what training wrote.
+        rows: of all scans.
+        card: of the model.
+        repeats: shuffles of each protocol; 0 starts nothing.
+
+    Returns:
+        A function that waits for the work and returns the section, JSON-ready.
+    """
+    if not repeats:
+        return dict
+    record = read_record(trained)
+    scans = kept_scans(data, trained, rows, card, record)
+    recipe = Recipe(record.head.l2, record.head.balanced_classes, record.sensitivity)
+    seed = record.seed
+    running = {
+        name: executor.submit(protocol, name, scans, recipe, repeats, seed)
+        for name in sorted(PROTOCOLS, key=lambda name: name != "grouped")  # the longest first
+    }
+    fewer = min(repeats, SWEEP_REPEATS)
+    distances = _start_distances(executor, data, rows, scans, recipe, fewer, seed)
+    share = record.out_of_domain.allowed_share_of_chest_ct
+    flagged = executor.submit(flagged_held_out, scans, share, repeats, seed)
+    sources = executor.submit(source_sections, scans, recipe, seed)
+
+    def finished() -> dict[str, Any]:
+        return {
+            "protocols": {name: running[name].result() for name in PROTOCOLS},
+            "group_distance_bits": read_summary(data).get("group_distance_bits"),
+            "fine_tuned_blocks": record.fine_tuned_blocks,
+            "flagged_held_out": flagged.result(),
+            **sources.result(),
+            "distances": {bits: scored.result() for bits, scored in distances.items()},
+        }
+
+    return finished
+
+
+def _start_distances(
+    executor: Executor,
     data: Path,
     rows: Sequence[ManifestRow],
     scans: KeptScans,
-    record: TrainingRecord,
+    recipe: Recipe,
     repeats: int,
-    group_distance_bits: int | None,
-) -> dict[str, Any]:
-    """Score the head under each protocol and each grouping distance.
-
-    Args:
-        data: folder of the manifest.
-        rows: of all scans.
-        scans: their features, in the same order.
-        record: of the training.
-        repeats: shuffles of each protocol.
-        group_distance_bits: what the manifest's groups were made with, if known.
-    """
-    recipe = Recipe(
-        record.head.l2,
-        record.head.balanced_classes,
-        record.sensitivity,
-    )
-    seed = record.seed
-    section: dict[str, Any] = {
-        "protocols": protocols(scans, recipe, repeats, seed),
-        "group_distance_bits": group_distance_bits,
-        "fine_tuned_blocks": record.fine_tuned_blocks,
-        "flagged_held_out": flagged_held_out(
-            scans, record.out_of_domain.allowed_share_of_chest_ct, repeats, seed
-        ),
-    }
-    section |= source_sections(scans, recipe, seed)
+    seed: int,
+) -> dict[str, Future[dict[str, Any]]]:
+    """Start scoring the head at each grouping distance; those that join alike are scored once."""
     hashes = [perceptual_hash(_grey(data, row)) for row in rows]
-    section["distances"] = {
-        str(bits): grouped_score(
-            scans,
-            np.array(near_duplicate_groups(hashes, bits)),
-            recipe,
-            min(repeats, SWEEP_REPEATS),
-            seed,
-        )
-        for bits in SWEPT_DISTANCES_BITS
-    }
-    return section
+    distances, started = {}, {}
+    for bits in SWEPT_DISTANCES_BITS:
+        groups = np.array(near_duplicate_groups(hashes, bits))
+        key = groups.tobytes()
+        if key not in started:
+            started[key] = executor.submit(grouped_score, scans, groups, recipe, repeats, seed)
+        distances[str(bits)] = started[key]
+    return distances
 
 
 def source_sections(scans: KeptScans, recipe: Recipe, seed: int) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
-from threadpoolctl import threadpool_limits
 
 from model import decision
 from model.decision import disease_probability, healthy_index, probabilities
@@ -21,7 +20,7 @@ from steps.evaluation.baselines import BASELINES, Baseline
 from steps.metrics import balanced_accuracy, roc_auc
 from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
 from steps.training.calibration import held_out_threshold
-from steps.training.cross_validation import FOLDS, grouped_folds, solve_head
+from steps.training.cross_validation import FOLDS, grouped_folds, one_thread, solve_head
 
 Labels = NDArray[np.int64]
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]  # positions to train on, positions to score
@@ -79,26 +78,16 @@ def protocols(scans: KeptScans, recipe: Recipe, repeats: int, seed: int) -> dict
         `model_at_threshold` as well: answers as the served model gives them, at a threshold that
         was chosen within each fold's training scans the way training chooses it.
     """
-    every_file = scans.taken(np.repeat(np.arange(len(scans.labels)), scans.copies))
-    return {
-        "tutorial": {
-            "what": "random files with their exact copies; scored on 30 % of the files, of which "
-            "the head was trained on a third",
-            **_scored(every_file, recipe, repeats, seed, _tutorial_fold),
-        },
-        "random_files": {
-            "what": "random files with their exact copies, 5-fold",
-            **_scored(every_file, recipe, repeats, seed, _stratified_folds),
-        },
-        "distinct_images": {
-            "what": "exact copies counted once, 5-fold",
-            **_scored(scans, recipe, repeats, seed, _stratified_folds),
-        },
-        "grouped": {
-            "what": "near-duplicates kept together, 5-fold",
-            **_scored(scans, recipe, repeats, seed, _grouped_folds, at_threshold=True),
-        },
-    }
+    return {name: protocol(name, scans, recipe, repeats, seed) for name in PROTOCOLS}
+
+
+def protocol(name: str, scans: KeptScans, recipe: Recipe, repeats: int, seed: int) -> Any:
+    """Score the model and the baselines under one of PROTOCOLS, see `protocols`."""
+    what, files, folds = PROTOCOLS[name]
+    if files:  # exact copies count as often as they occur
+        scans = scans.taken(np.repeat(np.arange(len(scans.labels)), scans.copies))
+    grouped = name == "grouped"
+    return {"what": what, **_scored(scans, recipe, repeats, seed, folds, at_threshold=grouped)}
 
 
 def grouped_score(
@@ -165,6 +154,25 @@ def _tutorial_fold(scans: KeptScans, seed: int) -> Iterator[Fold]:
     yield np.concatenate(train), np.concatenate(scored)
 
 
+# Name -> what is measured, whether exact copies count, how scans are divided; from the most to the
+# least flattering.
+PROTOCOLS: dict[str, tuple[str, bool, Callable[[KeptScans, int], Iterator[Fold]]]] = {
+    "tutorial": (
+        "random files with their exact copies; scored on 30 % of the files, of which the head was "
+        "trained on a third",
+        True,
+        _tutorial_fold,
+    ),
+    "random_files": (
+        "random files with their exact copies, 5-fold",
+        True,
+        _stratified_folds,
+    ),
+    "distinct_images": ("exact copies counted once, 5-fold", False, _stratified_folds),
+    "grouped": ("near-duplicates kept together, 5-fold", False, _grouped_folds),
+}
+
+
 def _scored(
     scans: KeptScans,
     recipe: Recipe,
@@ -198,7 +206,7 @@ def _scored(
                 called_at_threshold[repeat, held_out] = answers
             for name, baseline in baselines.items():
                 seen = scans.measured[name]
-                with threadpool_limits(1):  # see solve_head
+                with one_thread():
                     answers = baseline(seen[train], labels, seen[held_out])
                 called[name][repeat, held_out] = answers
     called_by_model = np.where(np.isnan(p[..., 0]), -1, p.argmax(axis=2))

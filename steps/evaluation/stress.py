@@ -98,6 +98,8 @@ def worst_row(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _file(grey: Grey, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
+    if kind == "PNG":  # the same pixels, in a quarter of the time
+        options = {"compress_level": 1} | options
     Image.fromarray(grey).save(file, kind, **options)
     return file.getvalue()
 
@@ -152,5 +154,5 @@ def _painted(grey: Grey, _label: str, rng: np.random.Generator) -> bytes:
         width = int(rng.integers(1, max(2, picture.width // 100)))
         pen.line(points, fill=LINE_COLOURS[rng.integers(len(LINE_COLOURS))], width=width)
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    picture.save(file, "PNG", compress_level=1)
     return file.getvalue()

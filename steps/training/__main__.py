@@ -34,7 +34,8 @@ from steps.errors import StageError, one_sentence_errors
 from steps.folders import replaced_folder
 from steps.options import StageCommand, section_options
 from steps.parameters import Training
-from steps.tracking import print_progress, stage_run
+from steps.tensorflow_quietly import import_quietly
+from steps.tracking import print_progress, stage_run, started_by_main
 from steps.training import log as training_log
 from steps.training.augmentation import Augmentation
 from steps.training.features import FEATURES, FeatureSet, scan_features, write_features
@@ -89,6 +90,7 @@ def training(
     Raises:
         StageError: the data, or a class in them, or the base is missing or does not fit.
     """
+    import_quietly()
     base = read_base(prepared)
     every_row = read_manifest(data)
     rows = [row for row in every_row if row.split in ("train", "validation")]
@@ -248,8 +250,9 @@ def main(settings: Training, data: Path, prepared: Path, output: Path) -> None:
             seed=settings.seed,
         )
         training_log.log_outputs(result.history, output)
-    last = result.history[-1]
-    click.echo(json.dumps(result.scans | {"epochs": len(result.history)} | last))
+    if not started_by_main():
+        last = result.history[-1]
+        click.echo(json.dumps(result.scans | {"epochs": len(result.history)} | last))
 
 
 def _fields(kind: Any, settings: Training) -> dict[str, Any]:

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 
-from steps.training.cross_validation import grouped_folds, held_out_logits, solve_head
+from steps.training.cross_validation import (
+    QuickGroupKFold,
+    grouped_folds,
+    held_out_logits,
+    solve_head,
+)
 
 
 def scans(n: int, seed: int, gap: float = 2.0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -55,3 +61,17 @@ def test_too_few_groups_leave_scans_unscored() -> None:
     vectors, labels = scans(20, 0)
     logits = held_out_logits(vectors, labels, labels.astype(str), 2, l2=0.1, balanced=True, seed=0)
     assert np.isnan(logits).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_folds_are_those_of_scikit_learn(seed: int) -> None:
+    """For groups of one and of many, for even classes and uneven ones."""
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, rng.integers(20, 120), 150)
+    labels = rng.integers(0, 2 + seed % 2, 150)
+    options = {"shuffle": True, "random_state": seed}
+    expected = StratifiedGroupKFold(5, **options).split(labels, labels, groups)
+    found = QuickGroupKFold(5, **options).split(labels, labels, groups)
+    for (train, held_out), (quick_train, quick_held_out) in zip(expected, found, strict=True):
+        assert train.tolist() == quick_train.tolist()
+        assert held_out.tolist() == quick_held_out.tolist()
