@@ -102,6 +102,7 @@ def metadata(card: artefact.Card, model_digest: str) -> dict[str, Any]:
         "precision": card.precision,
         "data_digest": card.data_digest,
         "phantom": card.phantom,
+        "threshold": card.threshold,
         "model_digest": model_digest,
         "intended_use": "research software, not a medical device",
     }

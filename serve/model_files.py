@@ -18,7 +18,9 @@ SCORES_ARTIFACT = "registry/scores.json"  # in the run that a registered version
 SCORE_TAG = "score."
 EXTERNAL_TAG = "external."
 DIGESTS = ("model_digest", "network_sha256")  # of this and of older layouts
-METADATA_SHOWN = ("classes", "image_size_px", "precision", "data_digest", "phantom")
+METADATA_SHOWN = (
+    "classes", "image_size_px", "precision", "data_digest", "phantom", "threshold", "intended_use",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def registered_version(model_uri: str) -> ModelFiles | None:
     return ModelFiles(
         folder=folder,
         scores=scores_of_run(found.run_id) or scores_beside(folder) or scores_in_tags(found.tags),
+        external=external_in_tags(found.tags),
         name=name,
         version=str(version),
         stage=None if found.current_stage in (None, "None") else found.current_stage,

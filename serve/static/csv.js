@@ -17,10 +17,10 @@ export function csvText(scans, model) {
   names.delete("heatmap");
   names.add("error");
   const served = model?.name ? `${model.name}/${model.version}` : (model?.model_digest ?? "");
-  const lines = [[...names, "model", "notice"]];
+  const lines = [[...names, "threshold", "model", "notice"]];
   for (const { file, row, message } of scans) {
     const values = { ...row, file: file.name, error: row?.error ?? (message || null) };
-    lines.push([...[...names].map((name) => values[name]), served, NOTICE]);
+    lines.push([...[...names].map((name) => values[name]), model?.threshold, served, NOTICE]);
   }
   return lines.map((cells) => cells.map(cell).join(",") + "\r\n").join("");
 }

@@ -1,7 +1,7 @@
 // The page works without this file as a plain form. With it, each answer lands on its own card,
 // and pictures and key stay in this tab.
 
-import { element, inWords, newCard, showOnCard } from "./cards.js";
+import { element, inWords, kindOf, newCard, percent, showOnCard } from "./cards.js";
 import { csvText } from "./csv.js";
 import { Queue } from "./queue.js";
 import { ask, askForKey } from "./server.js";
@@ -17,7 +17,7 @@ const SCORES = {
 
 const $ = (id) => document.getElementById(id);
 const queue = new Queue((scan) => {
-  if (scan) showOnCard(scan);
+  if (scan) showOnCard(scan, queue.model?.threshold);
   showProgress();
 });
 
@@ -51,8 +51,17 @@ function say(total, open, failed) {
   else if (total) {
     text = `${total} scan${total === 1 ? "" : "s"} done: ${total - failed} scored`;
     text += failed ? `, ${failed} without an answer.` : ".";
+    text += kinds(queue.scans);
   }
   if ($("status").textContent !== text) $("status").textContent = text;
+}
+
+// Nothing is counted under a label that must not be relied on.
+function kinds(scans) {
+  const count = (kind) => scans.filter(({ row }) => row && kindOf(row) === kind).length;
+  const [odd, undecided] = [count("out_of_domain"), count("undecided")];
+  if (!odd && !undecided) return "";
+  return ` Answered: ${count("answered")}, undecided: ${undecided}, out of domain: ${odd}.`;
 }
 
 function clearAll() {
@@ -93,10 +102,12 @@ async function loadModel() {
 function showAbout(model) {
   const facts = {
     Classes: model.classes?.map(inWords).join(", "),
+    "Intended use": model.intended_use,
     "Trained on": model.phantom ? "synthetic phantom data" : null,
     "Training data digest": model.data_digest,
     "Model digest": model.model_digest,
     Precision: model.precision,
+    Threshold: typeof model.threshold === "number" ? `${percent(model.threshold)} of disease` : null,
     Aliases: model.aliases?.join(", "),
   };
   $("about-list").replaceChildren();

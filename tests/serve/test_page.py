@@ -67,8 +67,8 @@ def test_twenty_files_dropped_with_a_corrupt_one(page: Page) -> None:
     assert cards[7].get_attribute("class") == "card failed"
     assert "adenocarcinoma" in cards[0].text
     bars = [float(text.rstrip(" %")) for text in page.texts(".card:first-child .bar span")]
-    assert len(bars) == 4
-    assert sum(bars) == pytest.approx(100, abs=0.3)
+    assert len(bars) == 5  # four classes, and any disease with the threshold
+    assert sum(bars[:4]) == pytest.approx(100, abs=0.3)
     meters = page.driver.execute_script(
         "return [...document.querySelectorAll('.card:first-child meter')].map((m) => m.value)"
     )
@@ -156,6 +156,32 @@ def test_explanation_and_doubt(page: Page, tmp_path: Path) -> None:
     assert boxes[2] == boxes[3]
     assert boxes[0][2] / boxes[0][3] == pytest.approx(1, abs=0.02)
     assert boxes[2][2] / boxes[2][3] == pytest.approx(4, abs=0.02)
+
+
+def test_an_answer_does_not_contradict_itself(page: Page) -> None:
+    page.look()
+    page.until(lambda: page.find("#about").is_displayed())
+    white = io.BytesIO()
+    Image.new("L", (64, 16), 250).save(white, "PNG")
+    hand_over(page, DROP, low=b"below", unsure=b"undecided", wall=white.getvalue())
+    page.status_ends("3 scans done: 3 scored.", "Answered: 1, undecided: 1, out of domain: 1.")
+    low, unsure, wall = page.texts(".card .verdict")
+    assert low == "normal"  # 32.4 % would stand above a longer bar of 67.6 %
+    assert page.texts(".card .why") == [
+        "Probability of disease 67.6 %, below the model's threshold of 70.0 %.", "", "",
+    ]  # fmt: skip
+    assert unsure.startswith("Undecided")
+    assert wall.startswith("Out of domain")
+    assert [bool(card.find_elements("css selector", ".chosen")) for card in
+            page.driver.find_elements("css selector", ".card")] == [True, False, False]  # fmt: skip
+    marks = (
+        "return [...document.querySelectorAll('.card:first-child .mark')].map((m) => m.style.left)"
+    )
+    assert page.driver.execute_script(marks) == ["70%"]
+    assert "any disease" in page.texts(".card:first-child .bar dt")
+    page.find("#about summary").click()
+    assert "70.0 % of disease" in page.find("#about").text
+    assert page.complaints() == []
 
 
 def test_paste(page: Page) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 
 import pytest
 import requests
+from PIL import Image
 
 from tests.serve.conftest import png
 from tests.serve.server_process import ServerProcess
@@ -107,6 +109,36 @@ def test_form_without_javascript_gets_a_page(trial_server: ServerProcess) -> Non
     assert "synthetic phantom data" in answer.text
     assert answer.text.count("<meter") == 4
     assert "these bytes are not one" in answer.text
+
+
+def test_the_plain_page_puts_doubt_before_a_label(trial_server: ServerProcess) -> None:
+    white = io.BytesIO()
+    Image.new("L", (16, 16), 250).save(white, "PNG")
+    scans = {"low": b"below", "unsure": b"undecided", "wall": white.getvalue()}
+    files = [("files", scan) for scan in scans.items()]
+    headers = {"Accept": "text/html"}
+    answer = requests.post(f"{trial_server.url}/predict", files=files, headers=headers, timeout=60)
+    low, unsure, wall = answer.text.split('class="card"')[1:]
+    assert "<strong>normal</strong></p>" in low
+    assert "below the model&#39;s threshold of 70.0 %" in low
+    assert "<strong>Undecided</strong>" in unsure
+    assert "<strong>Out of domain</strong>" in wall
+    assert "bar chosen" in low
+    assert "bar chosen" not in unsure + wall
+
+
+def test_form_fields_are_parameters(trial_server: ServerProcess) -> None:
+    url = f"{trial_server.url}/predict"
+    files = {"files": ("a.png", png(30))}
+    explained = requests.post(url, files=files, data={"explain": "true"}, timeout=60)
+    assert "heatmap" in explained.json()["predictions"][0]
+    for wrong in ({"treshold": "0.9"}, {"explain": "perhaps"}, {"threshold": "9" * 5000}):
+        refused = requests.post(url, files=files, data=wrong, timeout=60)
+        assert refused.status_code == 400
+        assert "threshold (double)" in refused.text or "explain (boolean)" in refused.text
+    twice = requests.post(f"{url}?threshold=0.3", files=files, data={"threshold": "1"}, timeout=60)
+    assert twice.status_code == 400
+    assert "once" in twice.json()["message"]
 
 
 def test_openapi_describes_every_route(trial_server: ServerProcess) -> None:

@@ -16,6 +16,7 @@ METADATA = {
     "precision": "int8",
     "data_digest": "5f0c6a3b7f2e4d1c",
     "phantom": True,
+    "threshold": 0.7,
     "network_sha256": "9b1e77d0c4aa",
 }
 
@@ -32,7 +33,11 @@ import pandas as pd
 from PIL import Image
 
 CLASSES = ("adenocarcinoma", "large.cell.carcinoma", "normal", "squamous.cell.carcinoma")
-COLUMNS = ["label", "probability", *(f"p_{name}" for name in CLASSES), "error", "out_of_domain"]
+COLUMNS = ["label", "probability", *(f"p_{name}" for name in CLASSES), "error", "out_of_domain",
+           "undecided"]
+
+
+BELOW = (0.676, 0.0, 0.324, 0.0)  # a threshold of 0.7 calls it normal
 
 
 def heatmap(grey):
@@ -61,6 +66,11 @@ def score(image, explain):
         grey = np.zeros((8, 8))
     elif data.startswith(b"raise"):
         raise RuntimeError(f"cannot open /srv/secret/patient.dcm holding {data!r}")
+    elif data.startswith((b"below", b"undecided")):
+        p = dict(zip(CLASSES, (0.35, 0.15, 0.4, 0.1) if data == b"undecided" else BELOW))
+        row |= {"label": "normal", "probability": p["normal"], "out_of_domain": False}
+        row |= {"undecided": data == b"undecided"} | {f"p_{n}": v for n, v in p.items()}
+        return row
     elif data.startswith(b"refuse"):
         raise ValueError("Expected a threshold from 0 to 1; received 7.")
     else:
@@ -73,6 +83,7 @@ def score(image, explain):
     p = dict(zip(CLASSES, (weights / weights.sum()).tolist()))
     label = max(p, key=p.get)
     row |= {"label": label, "probability": p[label], "out_of_domain": mean > 0.9}
+    row["undecided"] = False
     row |= {f"p_{name}": value for name, value in p.items()}
     return row | ({"heatmap": heatmap(grey)} if explain else {})
 
