@@ -138,7 +138,6 @@ def registered_version(model_uri: str) -> ModelFiles | None:
     return ModelFiles(
         folder=folder,
         scores=scores_of_run(found.run_id) or scores_beside(folder) or scores_in_tags(found.tags),
-        external=external_in_tags(found.tags),
         name=name,
         version=str(version),
         stage=None if found.current_stage in (None, "None") else found.current_stage,
