@@ -1,6 +1,6 @@
 """What decoding may cost: memory at a time in the whole process, and processor time for one scan.
 
-Both are known from a file's header before a decoder runs (docs/adr/0060-what-a-decode-may-cost.md).
+Both are known from a file's header before a decoder runs (docs/adr/0065-what-a-decode-may-cost.md).
 """
 
 from __future__ import annotations
