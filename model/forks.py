@@ -21,12 +21,13 @@ class Inferences:
 
     def __init__(self) -> None:
         self._starting = threading.Lock()
+        self._forking: int | None = None  # the thread that forks, while it holds the lock
         # Requests by identity; one that is given up with its caller goes by itself.
         self._under_way = weakref.WeakValueDictionary[int, Any]()
         if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
             os.register_at_fork(
                 before=self._before_fork,
-                after_in_parent=self._starting.release,
+                after_in_parent=self._after_in_parent,
                 after_in_child=self._after_in_child,
             )
 
@@ -43,12 +44,20 @@ class Inferences:
 
     def _before_fork(self) -> None:
         self._starting.acquire()
+        self._forking = threading.get_ident()
         for request in list(self._under_way.values()):
             request.wait()
 
+    def _after_in_parent(self) -> None:
+        # A fork that began before this was registered, in another thread, has not locked.
+        if self._forking == threading.get_ident():
+            self._forking = None
+            self._starting.release()
+
     def _after_in_child(self) -> None:
         self._under_way.clear()
-        self._starting.release()
+        self._forking = None
+        self._starting = threading.Lock()
 
 
 class PerProcess(Generic[T]):

@@ -132,3 +132,25 @@ def test_loading_in_a_child_of_a_process_that_had_loaded_is_refused_with_a_sente
 ) -> None:
     said = run(LOAD_AGAIN, tiny_pipeline, files)
     assert "start workers with 'spawn' or 'forkserver'" in said
+
+
+def test_a_fork_that_began_before_the_model_was_loaded_is_no_fault() -> None:
+    code = (
+        "import os\n"
+        "from model.forks import Inferences\n"
+        "made = []\n"
+        "os.register_at_fork(before=lambda: made or made.append(Inferences()))\n"
+        "for _ in range(2):\n"  # the second one finds it registered
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        made[0].start(type('R', (), {'start_async': print, 'wait': print})(), None)\n"
+        "        os._exit(0)\n"
+        "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+        "made[0].start(type('R', (), {'start_async': print, 'wait': print})(), None)\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
