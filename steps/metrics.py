@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn import metrics
 
 from model.decision import disease_probability, healthy_index
 
-Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
-
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float] | None:
-    """Return the 95 % interval of a proportion (Wilson 1927, eq. 2); None when n is 0."""
+    """Return the 95 % interval of a proportion (Wilson 1927); None when n is 0."""
     if n == 0:
         return None
-    share = successes / n
-    middle = share + Z_95**2 / (2 * n)
-    spread = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
-    scale = 1 + Z_95**2 / n
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+    interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def proportion(successes: int, n: int) -> dict[str, Any]:
@@ -56,7 +51,6 @@ def scores(
         What the data cannot show, such as the AUC of one class, is None.
     """
     every = list(range(len(classes)))
-    one_hot = np.eye(len(classes))[actual]
     result: dict[str, Any] = {
         "accuracy": float((actual == predicted).mean()),
         "loss": float(metrics.log_loss(actual, p, labels=every)),
@@ -64,7 +58,7 @@ def scores(
         "accuracy_ci95": proportion(int((actual == predicted).sum()), len(actual))["ci95"],
         "balanced_accuracy": balanced_accuracy(actual, predicted),
         "roc_auc": roc_auc(actual, p, classes),
-        "brier": float(((p - one_hot) ** 2).sum(axis=1).mean()),
+        "brier": float(metrics.brier_score_loss(actual, p, labels=every, scale_by_half=False)),
     }
     result |= _disease_scores(actual, predicted, classes)
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
@@ -88,9 +82,18 @@ def scores(
     return result
 
 
-def balanced_accuracy(actual: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-    """Average the recall of the classes that occur."""
-    return float(np.mean([(predicted[actual == c] == c).mean() for c in np.unique(actual)]))
+def balanced_accuracy(
+    actual: NDArray[np.int64] | Sequence[str], predicted: NDArray[np.int64] | Sequence[str]
+) -> float:
+    """Average the recall of the classes that occur, 0-1.
+
+    Args:
+        actual: class of each scan (n,), indices or names.
+        predicted: the same for the answers; one that is no class of these scans is wrong.
+    """
+    # balanced_accuracy_score is the same number, with a warning for each answer of another class.
+    occurring = np.unique(np.asarray(actual))
+    return float(metrics.recall_score(actual, predicted, labels=occurring, average="macro"))
 
 
 def roc_auc(

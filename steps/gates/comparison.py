@@ -14,6 +14,7 @@ import numpy as np
 from model.decision import healthy_index
 from scans.errors import SourceError
 from scans.manifest import read_manifest
+from steps.metrics import balanced_accuracy
 
 TEST = "test"
 
@@ -117,9 +118,9 @@ def recalls(labels: Sequence[str], predicted: Sequence[str | None]) -> dict[str,
     }
 
 
-def balanced_accuracy(labels: Sequence[str], predicted: Sequence[str | None]) -> float:
-    """Return the mean of the classes' recalls, 0-1."""
-    return float(np.mean(list(recalls(labels, predicted).values())))
+def answered_accuracy(labels: Sequence[str], predicted: Sequence[str | None]) -> float:
+    """Return the balanced accuracy, 0-1; a missing prediction is wrong."""
+    return balanced_accuracy(labels, [answer or "" for answer in predicted])
 
 
 def sensitivity(labels: Sequence[str], predicted: Sequence[str | None]) -> float:
@@ -177,7 +178,7 @@ def paired_bootstrap(
         drawn = generator.integers(len(gain), size=(replicates, len(gain)))
         difference += gain[drawn].sum(axis=1) / size[drawn].sum(axis=1) / len(classes)
     return Difference(
-        candidate=balanced_accuracy(labels, predictions["candidate"]),
-        incumbent=balanced_accuracy(labels, predictions["incumbent"]),
+        candidate=answered_accuracy(labels, predictions["candidate"]),
+        incumbent=answered_accuracy(labels, predictions["incumbent"]),
         lower_bound=float(np.quantile(difference, 1 - confidence)),
     )

@@ -14,7 +14,7 @@ from steps.gates.comparison import (
     TEST,
     MissingScansError,
     Scan,
-    balanced_accuracy,
+    answered_accuracy,
     scan_files,
 )
 
@@ -67,7 +67,7 @@ def staging_gates(candidate: StoredModel, data: Path) -> list[Gate]:
         return [*gates, *(Gate(name, None, missing) for name in ("majority", "brightness"))]
     labels = [scan.label for scan in test]
     train_labels = [scan.label for scan in train]
-    own = balanced_accuracy(labels, predicted_labels(answers.rows))
+    own = answered_accuracy(labels, predicted_labels(answers.rows))
     baselines = {
         "majority": majority_baseline(train_labels, len(test)),
         "brightness": brightness_baseline(
@@ -77,7 +77,7 @@ def staging_gates(candidate: StoredModel, data: Path) -> list[Gate]:
         ),
     }
     for name, predicted in baselines.items():
-        other = balanced_accuracy(labels, predicted)
+        other = answered_accuracy(labels, predicted)
         word = "beats" if own > other else "does not beat"
         gates.append(
             Gate(
@@ -85,7 +85,7 @@ def staging_gates(candidate: StoredModel, data: Path) -> list[Gate]:
                 own > other,
                 f"balanced accuracy {own:.3f} {word} {other:.3f} of the {name} baseline "
                 f"on {len(test)} test scans",
-                {"balanced_accuracy": own, "baseline": other, "n": len(test)},
+                {"answered_accuracy": own, "baseline": other, "n": len(test)},
             )
         )
     return gates

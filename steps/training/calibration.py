@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import log_loss
+from sklearn.metrics import brier_score_loss, log_loss
 
 from model.decision import disease_probability, healthy_index, probabilities
 from steps.training.bootstrap import group_weights, interval, weighted_share
@@ -142,11 +142,11 @@ def reliability(p: NDArray[np.float64], actual: Labels) -> list[dict[str, float]
 
 def calibration_scores(p: NDArray[np.float64], actual: Labels) -> dict[str, float]:
     """Return `ece`, `brier` (sum over the classes) and `loss` (cross-entropy, nats)."""
-    one_hot = np.eye(p.shape[1])[actual]
+    every = list(range(p.shape[1]))
     return {
         "ece": expected_calibration_error(p, actual),
-        "brier": float(((p - one_hot) ** 2).sum(axis=1).mean()),
-        "loss": float(log_loss(actual, p, labels=list(range(p.shape[1])))),
+        "brier": float(brier_score_loss(actual, p, labels=every, scale_by_half=False)),
+        "loss": float(log_loss(actual, p, labels=every)),
     }
 
 

@@ -64,3 +64,17 @@ def test_auc_is_that_of_the_ranks() -> None:
     actual = np.array([1, 1, 0, 0])
     p = np.array([[0.1, 0.9], [0.6, 0.4], [0.5, 0.5], [0.9, 0.1]])
     assert roc_auc(actual, p, TWO) == 0.75
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_brier_is_the_mean_squared_distance_to_the_class(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(classes), 50)
+    actual = rng.integers(0, classes, 50)
+    names = ["adenocarcinoma", "normal", "squamous"][:classes]
+    by_hand = ((p - np.eye(classes)[actual]) ** 2).sum(axis=1).mean()
+    assert scores(actual, p.argmax(axis=1), p, names)["brier"] == pytest.approx(by_hand)
+
+
+def test_balanced_accuracy_takes_names_and_answers_of_no_class() -> None:
+    assert balanced_accuracy(["a", "a", "b"], ["a", "", "b"]) == pytest.approx(0.75)

@@ -20,7 +20,7 @@ from steps.evaluation.baselines import brightness_baseline, majority_baseline
 from steps.gates.comparison import (
     MissingScansError,
     Scan,
-    balanced_accuracy,
+    answered_accuracy,
     paired_bootstrap,
     scan_files,
     scans_unseen_by,
@@ -177,7 +177,7 @@ def test_scans_are_found_by_content_and_checked(tmp_path: Path) -> None:
 
 def test_balanced_accuracy_and_sensitivity_count_a_missing_answer_as_wrong() -> None:
     labels = ["normal"] * 6 + ["tumour"] * 2
-    assert balanced_accuracy(labels, [*["normal"] * 6, "tumour", None]) == pytest.approx(0.75)
+    assert answered_accuracy(labels, [*["normal"] * 6, "tumour", None]) == pytest.approx(0.75)
     assert sensitivity(labels, [*["normal"] * 6, "tumour", None]) == 0.5
     four = ["normal", "a", "b", "c"]
     assert sensitivity(four, ["normal", "b", "a", "c"]) == 1  # diseased, if of the wrong kind
