@@ -120,7 +120,9 @@ class _Child:
             number = next(self._numbers)
             self._waiting[number] = answer
             with contextlib.suppress(OSError):  # it died; `_receive` notices
-                self._connection.send((number, images))
+                self._connection.send((number, len(images)))
+                for image in images:  # as they are: pickled they would be copied
+                    self._connection.send_bytes(image)
         limit_s = CALL_LIMIT_S + SCAN_LIMIT_S * len(images)
         try:
             return answer.result(limit_s)
@@ -198,7 +200,8 @@ def serve() -> None:
     with ThreadPoolExecutor(CALLS, thread_name_prefix="score") as pool:
         while True:
             try:
-                number, images = connection.recv()
+                number, count = connection.recv()
+                images = [connection.recv_bytes() for _ in range(count)]
             except (EOFError, OSError):
                 os._exit(0)  # the job has ended, so nobody waits for what is being scored
             pool.submit(answer, number, images)

@@ -22,7 +22,7 @@ from batch.model_process import CALLS, ModelDiedError, ModelProcess
 from batch.progress import RunState
 from batch.pyfunc import PinnedModel
 from batch.settings import Concurrency
-from batch.source.fetch import Fetched
+from batch.source.fetch import MAX_BYTES, Fetched
 from batch.source.listing import ScanObject
 from batch.table.journal import Journal
 
@@ -82,6 +82,8 @@ class _Pipeline:
         self.finishing = False
         self.reading = 0
         self.held_bytes = 0
+        self.full = False  # there is no memory for the next object
+        self.coming: ScanObject | None = None  # that object
         self.failed_in_a_row = 0
         self.ready: list[Fetched] = []
         self.scoring = 0  # objects that are with the model
@@ -133,17 +135,19 @@ class _Pipeline:
     def _read_ahead(self) -> None:
         undurable = self.scoring + len(self.suspects) + len(self.rows) + self.writing
         room = min(self.concurrency.read_ahead, self.concurrency.window - undurable)
-        while self.more and self.reading + len(self.ready) < room and not self._memory_is_full():
-            scan = next(self.objects, None)
-            if scan is None:
+        while self.more and self.reading + len(self.ready) < room:
+            self.coming = self.coming or next(self.objects, None)
+            if self.coming is None:
                 self.more = False
                 return
+            scan, size_bytes = self.coming, bytes_to_hold(self.coming)
+            self.full = bool(self.held_bytes) and self.held_bytes + size_bytes > MAX_HELD_BYTES
+            if self.full:
+                return
+            self.coming = None
             self.reading += 1
-            self.held_bytes += scan.size_bytes
+            self.held_bytes += size_bytes
             self._then(self.readers.submit(self.fetch, scan), partial(self._fetched, scan))
-
-    def _memory_is_full(self) -> bool:
-        return self.held_bytes > MAX_HELD_BYTES
 
     def _fetched(self, listed: ScanObject, future: Future[Fetched]) -> None:
         self.reading -= 1
@@ -153,7 +157,7 @@ class _Pipeline:
             doing = "go on reading the input"
             raise CannotRunError(s3_sentence(error, doing)) from error  # type: ignore[arg-type]
         fetched = future.result()
-        self.held_bytes += fetched.scan.size_bytes - listed.size_bytes
+        self.held_bytes += len(fetched.data or b"") - bytes_to_hold(listed)
         self.ready.append(fetched)
         if fetched.data is not None:
             self.run.objects_read += 1
@@ -176,7 +180,7 @@ class _Pipeline:
                 return []
             self.suspect_alone = True
             return [self.suspects.popleft()]
-        more_can_come = self.reading or (self.more and not self._memory_is_full())
+        more_can_come = self.reading or (self.more and not self.full)
         size = self.concurrency.batch_size
         if self.calls == CALLS or (len(self.ready) < size and more_can_come):
             return []
@@ -198,7 +202,7 @@ class _Pipeline:
             self.died_in_a_row += 1
         else:
             self.died_in_a_row = 0
-        self.held_bytes -= sum(fetched.scan.size_bytes for fetched in batch)
+        self.held_bytes -= sum(len(fetched.data or b"") for fetched in batch)
         failed = sum(isinstance(row.get("error"), str) for row in rows)
         self.run.rows_failed += failed
         self.run.rows_scored += len(rows) - failed
@@ -226,6 +230,11 @@ class _Pipeline:
     def _written(self, future: Future[None]) -> None:
         self.writing = 0
         future.result()
+
+
+def bytes_to_hold(listed: ScanObject) -> int:
+    """Return the memory that an object will need: none if it is too large to be read."""
+    return listed.size_bytes if listed.size_bytes <= MAX_BYTES else 0
 
 
 def rows_of(batch: list[Fetched], model: ModelProcess) -> list[Row]:

@@ -25,6 +25,7 @@ from batch.table.journal import JOURNAL, Journal, read_segment
 from batch.table.output import Output
 from batch.table.parts import schema_of
 from tests.batch.conftest import png
+from tests.batch.test_objects import WHEN
 
 OBJECTS = 90
 SETTLED = ("uri", "etag", "size_bytes", "last_modified", "label", "probability", "error")
@@ -127,6 +128,43 @@ def test_what_is_under_way_stays_within_the_window_and_a_stop_keeps_what_is_scor
     score_objects(scans, fetch, stand_in_process, journal, concurrency, run)
     assert concurrency.read_ahead <= most <= concurrency.window
     assert 500 <= durable == run.rows_written <= asked < len(scans)
+
+
+class Holding:
+    """A model that notes how many bytes were read and not scored yet."""
+
+    def __init__(self, pinned: Any) -> None:
+        self.pinned, self.lock, self.held, self.most = pinned, threading.Lock(), 0, 0
+
+    def fetch(self, scan: ScanObject) -> Fetched:
+        with self.lock:
+            self.held += scan.size_bytes
+            self.most = max(self.most, self.held)
+        return Fetched(scan, bytes(scan.size_bytes))
+
+    def score(self, images: list[bytes]) -> list[dict[str, Any]]:
+        with self.lock:
+            self.held -= sum(map(len, images))
+        return [{"label": "a", "error": None} for _ in images]
+
+
+@pytest.mark.parametrize(("size_bytes", "most"), [(300, 900), (1500, 1500), (1, 1000)])
+def test_bytes_read_ahead_stay_within_their_limit(
+    stand_in_process: ModelProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size_bytes: int,
+    most: int,
+) -> None:
+    monkeypatch.setattr("batch.pipeline.MAX_HELD_BYTES", 1000)
+    model, run = Holding(stand_in_process.pinned), RunState()
+    scans = [ScanObject(f"s3://b/{n}", size_bytes, "e", WHEN) for n in range(50)]
+    journal = Journal(
+        FolderStore(tmp_path), "run", schema_of({"label": "string", "error": "string"}), print
+    )
+    score_objects(scans, model.fetch, model, journal, Concurrency(16, 4), run)  # type: ignore[arg-type]
+    assert run.rows_scored == 50
+    assert size_bytes <= model.most <= most
 
 
 def test_settings_and_tasks_travel(job: JobSettings, stand_in_process: ModelProcess) -> None:
