@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from batch.source.listing import Pages, ScanObject
 
-# What operating systems leave in folders and zips, in lower case; the same as in scans/inspection.
+# What operating systems leave in folders and zips, in lower case; the same as in scans/listing.
 SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin"})
 SAME_FOLDER = frozenset({".", ".."})  # allowed in an S3 key, where they mean nothing
 

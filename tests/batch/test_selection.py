@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from batch.locations import Location, path_of
 from batch.source.listing import ScanObject, list_objects
 from batch.source.selection import SYSTEM_NAMES, Selection, is_system_file, select
-from scans import inspection
+from scans import listing
+from scans.limits import Limits
 from tests.batch.conftest import Bucket, Run, png
 from tests.batch.fault_proxy import fault_proxy
 from tests.batch.test_objects import WHEN
@@ -59,13 +60,13 @@ def test_ingestion_passes_over_the_same_files(tmp_path: Path) -> None:
     for name in SYSTEM_FILES + NOT_SYSTEM_FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(png(1))
-    assert SYSTEM_NAMES == inspection.SYSTEM_NAMES
-    ingested = inspection.list_files(tmp_path, inspection.Limits())
+    assert SYSTEM_NAMES == listing.SYSTEM_NAMES
+    ingested = listing.list_files(tmp_path, Limits())
     location = Location.parse(str(tmp_path))
     (page,) = select(list_objects(location, None), location.uri, Selection())
     scored = {path_of(scan.uri).relative_to(tmp_path).as_posix() for scan in page.objects}
     assert scored == {path.as_posix() for path in ingested.files} == set(NOT_SYSTEM_FILES)
-    assert page.passed_over == len(SYSTEM_FILES)
+    assert page.passed_over == ingested.passed_over == len(SYSTEM_FILES)
     assert all(is_system_file(name) for name in SYSTEM_FILES)
 
 

@@ -71,7 +71,6 @@ def executors(driver: int) -> list[int]:
     return [process for process in backends if below(process)]
 
 
-@pytest.mark.slow
 def test_one_executor_killed_in_the_middle_costs_nothing_but_time(
     bucket: Bucket, tmp_path: Path
 ) -> None:
