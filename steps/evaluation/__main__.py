@@ -14,10 +14,12 @@ import click
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.models import Model
 from numpy.typing import NDArray
 
-from model.artefact import Card
+from model.artefact import Card, model_digest
 from model.decision import disease_probability, healthy_index, labels, probabilities
+from model.packaging import PACKAGE
 from model.preprocessing import scan_pixels
 from scans.manifest import MANIFEST, ManifestRow, read_manifest
 from steps.errors import StageError, one_sentence_errors
@@ -38,6 +40,7 @@ from steps.tracking import git_commit, log_params, print_progress, stage_run, st
 from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
 
 BATCH = 64  # scans handed to the pyfunc at a time
+NETWORK_FOLDER = Path("artifacts", "network")  # of a saved pyfunc
 KERAS_BATCH = 8  # scans handed to Keras at a time
 
 
@@ -73,7 +76,7 @@ def evaluation(
     rows = [row for row in every_row if row.split == "test"]
     if not rows:
         raise StageError(f"{data} has no test scans. Raise data_ingestion.test_fraction.")
-    card = Card.read(folder / "artifacts" / "network")
+    card = Card.read(folder / NETWORK_FOLDER)
     print_progress(f"scoring {len(rows)} test scans")
     model = mlflow.pyfunc.load_model(str(folder))
     with workers(protocol_repeats * len(every_row)) as executor:
@@ -88,7 +91,7 @@ def evaluation(
         groups = np.array([row.group for row in rows])
         result |= group_intervals(actual, predicted, p, groups, card.classes)
         result["phantom"] = card.phantom
-        result["model_digest"] = model.metadata.metadata["model_digest"]  # whose scores they are
+        result["model_digest"] = digest_of(folder)  # whose scores they are
         print_progress("comparing with the full-precision network")
         reference = keras_probabilities(trained, data, rows, card)
         result["agreement_with_keras"] = agreement(p, reference, card)
@@ -104,6 +107,26 @@ def evaluation(
         write_report(folder, result)
     write_whole(scores_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return result
+
+
+def digest_of(folder: Path) -> str:
+    """Return the digest of a saved pyfunc as it lies there, also where it was changed by hand."""
+    return model_digest(folder / "loader.py", folder / "code" / PACKAGE, folder / NETWORK_FOLDER)
+
+
+def refuse_changed(folder: Path) -> None:
+    """Refuse to register a model under the digest of another.
+
+    Raises:
+        StageError: files that decide its answers are not those that were saved.
+    """
+    stated = (Model.load(str(folder)).metadata or {}).get("model_digest")
+    if stated != digest_of(folder):
+        raise StageError(
+            f"The model in {folder} was changed after it was saved and cannot be registered: its "
+            f"digest is {digest_of(folder)[:12]}…, expected {str(stated)[:12]}…. Save it again: "
+            "dvc repro --force training"
+        )
 
 
 def predict_scans(model: Any, data: Path, rows: Sequence[ManifestRow]) -> pd.DataFrame:
@@ -212,6 +235,8 @@ def _refuse_errors(predictions: pd.DataFrame) -> None:
 def main(settings: Evaluation, data: Path, trained: Path, output: Path, scores_path: Path) -> None:
     with stage_run(settings.section):
         log_params(settings.model_dump(by_alias=True))
+        if settings.register_model and (trained / "model" / "MLmodel").is_file():
+            refuse_changed(trained / "model")
         result = evaluation(
             data,
             trained,
