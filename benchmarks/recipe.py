@@ -19,7 +19,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.recipe_features import Scan, Variant, features, int8_network, read_scans
+from benchmarks.recipe_features import Arrays, Scan, Variant, features, int8_network, read_scans
 from benchmarks.recipe_heads import (
     Fit,
     area,
@@ -55,9 +55,13 @@ VARIANTS = (
 )
 LENT = tuple(Variant(donors=donors) for donors in ("own", "class", "sources"))
 VECTORS = ("root5", "average5", "top5", "max5", "root4", "top4", "root4+root5", "root5+top5")
-FEW_HEADS = ("logistic, L2 1", "shrunk LDA 0.9", "shrunk LDA 0.95")
-
-Arrays = dict[str, NDArray[np.float32]]
+FEW_HEADS = (
+    "logistic, L2 1",
+    "shrunk LDA 0.9",
+    "shrunk LDA 0.95",
+    "whitened 0.95, logistic, L2 10",
+    "whitened 0.98, logistic, L2 10",
+)
 
 
 class Judge:

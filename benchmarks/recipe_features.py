@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
@@ -27,6 +26,8 @@ from model.preprocessing import stretched_contrast
 from model.tensors import Tensor
 from scans.fingerprints import near_duplicate_groups, perceptual_hash, sha256_hex
 from steps.training.augmentation import Donors, matched_histogram
+
+Arrays = dict[str, NDArray[np.float32]]  # a pooling's vectors by its name
 
 GROUP_DISTANCE_BITS = 40
 BATCH = 8
@@ -196,19 +197,17 @@ def int8_network(
     return path
 
 
-def features(
-    scans: Sequence[Scan], variant: Variant, network: Path, folder: Path
-) -> dict[str, NDArray[np.float32]]:
+def features(scans: Sequence[Scan], variant: Variant, network: Path, folder: Path) -> Arrays:
     """Compute, or read from the folder, every pooling of every scan from one pass.
 
     Returns:
         By name, (scans, features) each: `root5`, `average5`, `top5`, `max5`, `root4`, `top4`.
     """
-    digest = hashlib.sha256("".join(scan.sha256 for scan in scans).encode()).hexdigest()[:12]
-    path = folder / f"features-{variant.name}-{digest}.npz"
-    if path.is_file():
-        with np.load(path) as arrays:
-            return dict(arrays)
+    path = folder / f"features-{variant.name}.npz"
+    known = _read(path)
+    order = [scan.sha256 for scan in scans]
+    if all(sha256 in known for sha256 in order):
+        return _stacked([known[sha256] for sha256 in order])
     compiled = openvino.Core().compile_model(
         str(network), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     )
@@ -223,8 +222,24 @@ def features(
                 for name, vectors in _poolings(values).items():
                     found.setdefault(name + block, []).append(vectors)
     arrays = {name: np.concatenate(parts).astype(np.float32) for name, parts in found.items()}
-    np.savez(path, **arrays)
+    np.savez(path, sha256=np.array(order), **arrays)
     return arrays
+
+
+def _read(path: Path) -> dict[str, Arrays]:
+    """Return the features of each known scan by its digest."""
+    if not path.is_file():
+        return {}
+    with np.load(path) as kept:
+        arrays = {name: kept[name] for name in kept.files}
+    return {
+        str(sha256): {name: values[place] for name, values in arrays.items()}
+        for place, sha256 in enumerate(arrays.pop("sha256"))
+    }
+
+
+def _stacked(rows: Sequence[Arrays]) -> Arrays:
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def _poolings(maps: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

@@ -20,11 +20,11 @@ Fit = Callable[[Vectors, Labels], Linear]
 HALVINGS = 50  # of each target's groups: a recipe is chosen on one half, published on the other
 
 
-def logistic(l2: float, *, balanced: bool = True) -> Fit:
-    """Fit the loss that training has always had, on standardised features."""
+def logistic(l2: float, *, balanced: bool = True, shrinkage: float = 1.0) -> Fit:
+    """Fit the loss of training, on features whitened as training does; 1 standardises only."""
 
     def fit(features: Vectors, sick: Labels) -> Linear:
-        head = solve_head(features, sick, 2, l2, balanced)
+        head = solve_head(features, sick, 2, l2, balanced, shrinkage)
         kernel = head.kernel.astype(np.float64)
         return kernel[:, 1] - kernel[:, 0], float(head.bias[1] - head.bias[0])
 
@@ -61,10 +61,16 @@ def discriminant(shrinkage: float, *, balanced: bool = False) -> Fit:
 def heads() -> dict[str, Fit]:
     """Return every head that is compared, by name."""
     ridge = {f"logistic, L2 {l2:g}": logistic(l2) for l2 in (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)}
-    shrunk = {f"shrunk LDA {s:g}": discriminant(s) for s in (0.5, 0.8, 0.9, 0.95)}
+    shrunk = {f"shrunk LDA {s:g}": discriminant(s) for s in (0.5, 0.8, 0.9, 0.95, 0.98)}
+    white = {
+        f"whitened {s:g}, logistic, L2 {l2:g}": logistic(l2, shrinkage=s)
+        for s in (0.9, 0.95, 0.98)
+        for l2 in (1.0, 10.0)
+    }
     return (
         ridge
         | shrunk
+        | white
         | {
             "shrunk LDA 0.9, classes weigh the same": discriminant(0.9, balanced=True),
             "logistic, L2 1, scans weigh the same": logistic(1.0, balanced=False),

@@ -92,6 +92,7 @@ def main(data: Path, prepared: Path, params: Path, scans: int, repeats: int, see
                 len(base.classes),
                 settings["l2"],
                 settings["balanced_classes"],
+                settings["shrinkage"],
             )
             threshold = held_out_threshold(
                 vectors.reshape(len(train), 1 + views.views, -1),
@@ -102,6 +103,7 @@ def main(data: Path, prepared: Path, params: Path, scans: int, repeats: int, see
                 balanced=settings["balanced_classes"],
                 sensitivity=settings["sensitivity"],
                 seed=seed + repeat,
+                shrinkage=settings["shrinkage"],
             )
             tones: dict[str, list[NDArray[np.uint8]]] = defaultdict(list)
             for i in train:

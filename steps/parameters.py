@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 MODEL_NAME = r"^[^/:]*[^/:\s][^/:]*$"  # what MLflow's registry takes
 Precision = Literal["int8", "bf16", "f32"]
+Crop = Literal["body", "fixed"]
 
 
 def _number(value: Any) -> Any:
@@ -124,11 +125,17 @@ class PrepareBaseModel(Section):
     image_size_px: Whole = Field(
         224, ge=32, le=1024, description="Side of the square image that the network takes, in px."
     )
+    crop: Crop = Field(
+        "body",
+        description="What the network sees: `body`, the box around the body found in the pixels, "
+        "or `fixed`, the picture less `crop_fraction` at each side.",
+    )
     crop_fraction: Real = Field(
         0.075,
         ge=0,
         le=0.4,
-        description="Share of the width and of the height that is cut off at each side.",
+        description="Share of the width and of the height that a `fixed` crop cuts off at each "
+        "side.",
     )
     contrast_cutoff_percent: Real = Field(
         1,
@@ -162,7 +169,14 @@ class Training(Section):
         gt=0,
         description="Learning rate of Adam at the first step; it falls to 0 along a cosine.",
     )
-    l2: Real = Field(0.1, ge=0, description="L2 penalty on the head's kernel.")
+    l2: Real = Field(30, ge=0, description="L2 penalty on the head's kernel.")
+    shrinkage: Real = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="How far the covariance within classes, which features are whitened by, is "
+        "shrunk towards a multiple of the identity; 1 standardises only.",
+    )
     dropout: Real = Field(
         0, ge=0, lt=1, description="Share of the features left out in a training step."
     )
@@ -175,7 +189,7 @@ class Training(Section):
         description="Epochs without a better validation loss after which training stops; 0 never "
         "stops early.",
     )
-    views: Whole = Field(1, ge=0, description="Augmented views of each scan, beside the scan.")
+    views: Whole = Field(0, ge=0, description="Augmented views of each scan, beside the scan.")
     flip: bool = Field(False, description="Whether half of the views are mirrored left and right.")
     rotation_deg: Real = Field(
         0, ge=0, le=180, description="Largest rotation of a view in degrees, either way."
@@ -187,7 +201,7 @@ class Training(Section):
         0, ge=0, le=0.9, description="Largest zoom of a view; 0.1 is 0.9 to 1.1 times the size."
     )
     histogram_match: Real = Field(
-        1, ge=0, le=1, description="Share of views that get another training scan's grey levels."
+        0, ge=0, le=1, description="Share of views that get another training scan's grey levels."
     )
     brightness: Real = Field(
         0, ge=0, le=1, description="Largest change of a view's brightness, as a share of 255."

@@ -100,6 +100,7 @@ def main(settings: PrepareBaseModel, data: Path, output: Path) -> None:
                 settings.image_size_px,
                 settings.crop_fraction,
                 settings.contrast_cutoff_percent,
+                settings.crop,
             ),
             calibration_images=settings.calibration_images,
             seed=settings.seed,

@@ -135,7 +135,12 @@ def start_protocols(
         return dict
     record = read_record(trained)
     scans = kept_scans(data, trained, rows, card, record)
-    recipe = Recipe(record.head.l2, record.head.balanced_classes, record.sensitivity)
+    recipe = Recipe(
+        record.head.l2,
+        record.head.balanced_classes,
+        record.sensitivity,
+        record.head.shrinkage,
+    )
     seed = record.seed
     running = {
         name: executor.submit(protocol, name, scans, recipe, repeats, seed)

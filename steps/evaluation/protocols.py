@@ -61,6 +61,7 @@ class Recipe:
     l2: float
     balanced: bool
     sensitivity: float  # that the operating threshold is to reach on held-out groups
+    shrinkage: float = 1.0  # of the covariance within classes, see steps.training.head
 
 
 def protocols(scans: KeptScans, recipe: Recipe, repeats: int, seed: int) -> dict[str, Any]:
@@ -193,14 +194,16 @@ def _scored(
             features = scans.vectors[train].reshape(-1, scans.vectors.shape[2])
             labels = scans.labels[train]
             head = solve_head(
-                features, labels.repeat(views), len(scans.classes), recipe.l2, recipe.balanced
-            )
+                features, labels.repeat(views), len(scans.classes), recipe.l2, recipe.balanced,
+                recipe.shrinkage,
+            )  # fmt: skip
             p[repeat, held_out] = probabilities(head.logits(scans.vectors[held_out, 0]))
             if at_threshold:
                 threshold = held_out_threshold(
                     scans.vectors[train], labels, scans.groups[train], scans.classes,
                     l2=recipe.l2, balanced=recipe.balanced,
                     sensitivity=recipe.sensitivity, seed=seed + repeat,
+                    shrinkage=recipe.shrinkage,
                 )  # fmt: skip
                 answers = decision.labels(p[repeat, held_out], scans.classes, threshold)
                 called_at_threshold[repeat, held_out] = answers

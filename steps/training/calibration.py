@@ -22,7 +22,9 @@ from steps.training.cross_validation import held_out_logits
 
 BINS = 10  # of confidence, equally wide, as in reliability diagrams since Guo et al. 2017
 REPEATS = 5
-TEMPERATURES = (0.2, 10.0)  # beyond these, too few held-out mistakes are left to learn from
+# A strong L2 penalty keeps logits small, hence the low end; beyond these bounds, too few held-out
+# mistakes are left to learn from.
+TEMPERATURES = (0.003, 10.0)
 Labels = NDArray[np.int64]
 
 
@@ -45,6 +47,7 @@ def calibrate(
     balanced: bool,
     sensitivity: float,
     seed: int,
+    shrinkage: float = 1.0,
 ) -> Calibration:
     """Fit the temperature and choose the threshold on held-out groups.
 
@@ -57,13 +60,21 @@ def calibrate(
         balanced: likewise.
         sensitivity: share of diseased held-out scans that the threshold must call diseased, 0-1.
         seed: of the folds.
+        shrinkage: of the covariance within classes, see steps.training.head.
 
     Returns:
         Temperature 1 and no threshold where the groups are too few to hold any out.
     """
     repeats = [
         held_out_logits(
-            vectors, labels, groups, len(classes), l2=l2, balanced=balanced, seed=seed + repeat
+            vectors,
+            labels,
+            groups,
+            len(classes),
+            l2=l2,
+            balanced=balanced,
+            seed=seed + repeat,
+            shrinkage=shrinkage,
         )
         for repeat in range(REPEATS)
     ]
@@ -184,6 +195,7 @@ def held_out_threshold(
     balanced: bool,
     sensitivity: float,
     seed: int,
+    shrinkage: float = 1.0,
 ) -> float | None:
     """Choose the threshold as `calibrate` does, on one shuffle: for cross-validating the choice.
 
@@ -196,8 +208,9 @@ def held_out_threshold(
     """
     healthy = healthy_index(classes)
     logits = held_out_logits(
-        vectors, labels, groups, len(classes), l2=l2, balanced=balanced, seed=seed
-    )
+        vectors, labels, groups, len(classes),
+        l2=l2, balanced=balanced, seed=seed, shrinkage=shrinkage,
+    )  # fmt: skip
     if healthy is None or not np.isfinite(logits).all():
         return None
     p = disease_probability(probabilities(logits), classes)

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import ThreadpoolController
 
 from model.artefact import Head
-from steps.training.head import class_weights, folded_head, mean_and_deviation
+from steps.training.head import class_weights, whitening
 
 FOLDS = 5
 MAX_ITERATIONS = 300  # L-BFGS needs 50-150 on this loss
@@ -23,7 +23,12 @@ Labels = NDArray[np.int64]
 
 
 def solve_head(
-    features: NDArray[np.float32], labels: Labels, class_count: int, l2: float, balanced: bool
+    features: NDArray[np.float32],
+    labels: Labels,
+    class_count: int,
+    l2: float,
+    balanced: bool,
+    shrinkage: float = 1.0,
 ) -> Head:
     """Find the head that `head.fit_head` trains towards, at the minimum of the same loss.
 
@@ -36,12 +41,14 @@ def solve_head(
         class_count: classes that a head tells apart.
         l2: times the sum of squared kernel entries, added to the mean cross-entropy.
         balanced: weigh each class by 1 / its share.
+        shrinkage: of the covariance within classes, see `head.whitening`.
 
     Returns:
-        The head, standardisation folded in.
+        The head, whitening folded in.
     """
-    mean, deviation = mean_and_deviation(features)
-    x = ((features - mean) / deviation).astype(np.float64)
+    with one_thread():
+        white = whitening(features, labels, shrinkage)
+        x = white.apply(features).astype(np.float64)
     one_hot = np.eye(class_count)[labels]
     weights = class_weights(labels) if balanced else {}
     weight = np.array([weights.get(int(label), 1.0) for label in labels]) / len(labels)
@@ -66,7 +73,7 @@ def solve_head(
             options={"maxiter": MAX_ITERATIONS},
         )
     solution = found.x.reshape(shape)
-    return folded_head(solution[:-1], solution[-1], mean, deviation)
+    return white.folded(solution[:-1], solution[-1])
 
 
 def one_thread() -> AbstractContextManager[Any]:
@@ -143,6 +150,7 @@ def held_out_logits(
     l2: float,
     balanced: bool,
     seed: int,
+    shrinkage: float = 1.0,
 ) -> NDArray[np.float32]:
     """Score every scan by a head that was trained without its group.
 
@@ -155,6 +163,7 @@ def held_out_logits(
         l2: see `solve_head`.
         balanced: see `solve_head`.
         seed: of the folds.
+        shrinkage: see `solve_head`.
 
     Returns:
         Logits (n, classes); NaN where no fold could hold a scan out.
@@ -163,6 +172,8 @@ def held_out_logits(
     views = vectors.shape[1]
     for train, held_out in grouped_folds(labels, groups, seed):
         features = vectors[train].reshape(-1, vectors.shape[2])
-        head = solve_head(features, labels[train].repeat(views), class_count, l2, balanced)
+        head = solve_head(
+            features, labels[train].repeat(views), class_count, l2, balanced, shrinkage
+        )
         logits[held_out] = head.logits(vectors[held_out, 0])
     return logits

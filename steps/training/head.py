@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
 from model.artefact import Head
 
@@ -25,6 +26,7 @@ class HeadSettings:
     dropout: float  # fraction of the features, 0 to below 1
     balanced_classes: bool  # weigh each class by 1 / its share of the scans
     patience: int  # epochs without a better validation loss before training stops; 0: never
+    shrinkage: float = 1.0  # of the covariance within classes, 0-1; see `whitening`
 
 
 def fit_head(
@@ -37,9 +39,8 @@ def fit_head(
     """Train a head from where it starts.
 
     The loss is convex (one dense layer, L2), so there is one best head; a rate that falls to 0
-    reaches it. Features are standardised with the training set's mean and deviation for the
-    optimiser's sake; that step is folded into the kernel and the bias that are returned, so a
-    head is one product.
+    reaches it. Features are whitened with the training set's own statistics (see `whitening`);
+    that step is folded into the kernel and the bias that are returned, so a head is one product.
 
     Args:
         start: untrained Keras head (see model.keras_network.build_head); is not changed.
@@ -59,7 +60,7 @@ def fit_head(
     head.set_weights(start.get_weights())
     head.get_layer("logits").kernel.regularizer = keras.regularizers.L2(settings.l2)
     features, labels = train
-    mean, deviation = mean_and_deviation(features)
+    white = whitening(features, labels, settings.shrinkage)
     network = keras.Sequential(
         [keras.Input(features.shape[1:]), keras.layers.Dropout(settings.dropout), head]
     )
@@ -78,8 +79,8 @@ def fit_head(
         # loss of a few scans is least somewhere on the way (temperature scaling mends that).
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=settings.patience))
     fitted = network.fit(
-        _batches((features - mean) / deviation, labels, settings, seed),
-        validation_data=validation and ((validation[0] - mean) / deviation, validation[1]),
+        _batches(white.apply(features), labels, settings, seed),
+        validation_data=validation and (white.apply(validation[0]), validation[1]),
         validation_batch_size=1024,
         epochs=settings.epochs,
         steps_per_epoch=_steps(len(labels), settings),
@@ -93,7 +94,7 @@ def fit_head(
         for epoch in range(len(fitted.epoch))
     ]
     kernel, bias = (np.asarray(tensor) for tensor in head.get_weights())
-    return folded_head(kernel, bias, mean, deviation), history
+    return white.folded(kernel, bias), history
 
 
 def class_weights(labels: NDArray[np.int64]) -> dict[int, float]:
@@ -132,19 +133,59 @@ def mean_and_deviation(
     return features.mean(axis=0), np.maximum(deviation, DEVIATION_FLOOR * deviation.max())
 
 
-def folded_head(
-    kernel: NDArray[np.floating[Any]],
-    bias: NDArray[np.floating[Any]],
-    mean: NDArray[np.float32],
-    deviation: NDArray[np.float32],
-) -> Head:
-    """Fold the standardisation of the features into a head that was trained on standardised ones.
+@dataclasses.dataclass(frozen=True)
+class Whitening:
+    """Features made alike: by mean, deviation and, within classes, by what varies together."""
+
+    mean: NDArray[np.float32]  # (features,)
+    deviation: NDArray[np.float32]  # (features,)
+    lower: NDArray[np.float64]  # Cholesky factor of the shrunk covariance, (features, features)
+
+    def apply(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Whiten features (n, features)."""
+        standard = ((features - self.mean) / self.deviation).astype(np.float64)
+        white: NDArray[np.float32] = solve_triangular(self.lower, standard.T, lower=True).T.astype(
+            np.float32
+        )
+        return white
+
+    def folded(self, kernel: NDArray[np.floating[Any]], bias: NDArray[np.floating[Any]]) -> Head:
+        """Return the head on features as they come of one that was trained on whitened ones.
+
+        Args:
+            kernel: (features, classes).
+            bias: (classes,).
+        """
+        turned = solve_triangular(self.lower, kernel.astype(np.float64), lower=True, trans="T")
+        scaled = turned / self.deviation[:, np.newaxis]
+        return Head(scaled.astype(np.float32), (bias - self.mean @ scaled).astype(np.float32))
+
+
+def whitening(
+    features: NDArray[np.float32], labels: NDArray[np.int64], shrinkage: float
+) -> Whitening:
+    """Measure how features vary within classes, for a head that looks at the rest.
+
+    A head with a strong L2 penalty points from class mean to class mean. On features whitened by
+    the covariance within classes that is Fisher's linear discriminant, and what varies between
+    patients and scanners of one class counts less. The covariance of some hundred scans is
+    shrunk towards a multiple of the identity (Ledoit & Wolf 2004; Friedman 1989, "Regularized
+    Discriminant Analysis").
 
     Args:
-        kernel: (features, classes).
-        bias: (classes,).
-        mean: of the features that it was trained on, (features,).
-        deviation: likewise.
+        features: (n, features).
+        labels: class indices (n,).
+        shrinkage: 1 standardises only; 0 takes the covariance as it was measured.
     """
-    scaled = kernel.astype(np.float64) / deviation[:, np.newaxis]
-    return Head(scaled.astype(np.float32), (bias - mean @ scaled).astype(np.float32))
+    mean, deviation = mean_and_deviation(features)
+    count = features.shape[1]
+    if shrinkage >= 1:
+        return Whitening(mean, deviation, np.eye(count))
+    standard = ((features - mean) / deviation).astype(np.float64)
+    classes, of_class = np.unique(labels, return_inverse=True)
+    means = np.stack([standard[of_class == place].mean(axis=0) for place in range(len(classes))])
+    within = standard - means[of_class]
+    covariance = within.T @ within / len(within)
+    covariance /= max(np.trace(covariance) / count, 1e-12)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * np.eye(count)
+    return Whitening(mean, deviation, np.linalg.cholesky(shrunk))

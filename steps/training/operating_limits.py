@@ -43,5 +43,6 @@ def fit_operating_limits(
         balanced=head_settings.balanced_classes,
         sensitivity=sensitivity,
         seed=seed,
+        shrinkage=head_settings.shrinkage,
     )
     return calibration, fit_out_of_domain(features.vectors, groups, flagged_share, seed)

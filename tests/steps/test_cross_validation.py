@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
+from model.keras_network import build_head
 from steps.training.cross_validation import (
     QuickGroupKFold,
     grouped_folds,
     held_out_logits,
     solve_head,
 )
+from steps.training.head import HeadSettings, fit_head
 
 
 def scans(n: int, seed: int, gap: float = 2.0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -75,3 +77,16 @@ def test_folds_are_those_of_scikit_learn(seed: int) -> None:
     for (train, held_out), (quick_train, quick_held_out) in zip(expected, found, strict=True):
         assert train.tolist() == quick_train.tolist()
         assert held_out.tolist() == quick_held_out.tolist()
+
+
+@pytest.mark.parametrize("shrinkage", [0.3, 0.95])
+def test_solves_what_keras_trains_on_whitened_features_too(shrinkage: float) -> None:
+    vectors, labels = scans(120, 0)
+    x = vectors[:, 0]
+    settings = HeadSettings(
+        epochs=200, batch_size=512, steps_per_epoch=0, learning_rate=0.1, l2=3.0, dropout=0.0,
+        balanced_classes=True, patience=0, shrinkage=shrinkage,
+    )  # fmt: skip
+    trained, _ = fit_head(build_head(6, 2), (x, labels), None, settings, seed=0)
+    solved = solve_head(x, labels, 2, 3.0, True, shrinkage)
+    assert trained.logits(x) == pytest.approx(solved.logits(x), abs=0.01)

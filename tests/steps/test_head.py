@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
 from model.keras_network import build_head
-from steps.training.head import HeadSettings, class_weights, fit_head
+from steps.training.head import HeadSettings, class_weights, fit_head, whitening
 
 SETTINGS = HeadSettings(
     epochs=150,
@@ -76,3 +77,49 @@ def test_class_weights_make_classes_count_the_same() -> None:
     weights = class_weights(labels)
     assert 30 * weights[0] == pytest.approx(10 * weights[1])
     assert 30 * weights[0] + 10 * weights[1] == pytest.approx(40)
+
+
+def test_a_strong_penalty_on_whitened_features_is_fishers_discriminant() -> None:
+    rng = np.random.default_rng(0)
+    labels = (np.arange(600) % 3 == 0).astype(np.int64)
+    mixed = rng.normal(size=(600, 8)) @ rng.normal(size=(8, 8)) + 5
+    features = (mixed + labels[:, np.newaxis] * np.linspace(0, 1, 8)).astype(np.float32)
+    settings = dataclasses.replace(SETTINGS, l2=300.0, shrinkage=0.2, epochs=300)
+    head, _ = fit_head(build_head(8, 2), (features, labels), None, settings, seed=0)
+    standard = (features - features.mean(axis=0)) / features.std(axis=0)
+    fisher = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=_Shrunk(0.2))
+    fisher.fit(standard, labels)
+    ours = head.kernel[:, 1] - head.kernel[:, 0]
+    theirs = fisher.coef_[0] / features.std(axis=0)
+    cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    assert cosine > 0.999
+    plain = dataclasses.replace(settings, shrinkage=1.0)
+    means, _ = fit_head(build_head(8, 2), (features, labels), None, plain, seed=0)
+    other = means.kernel[:, 1] - means.kernel[:, 0]
+    assert other @ theirs / np.linalg.norm(other) / np.linalg.norm(theirs) < 0.99
+
+
+class _Shrunk:
+    """The covariance estimator of `whitening`, in scikit-learn's form; its scale is free."""
+
+    def __init__(self, shrinkage: float) -> None:
+        self.shrinkage = shrinkage
+
+    def fit(self, x: NDArray[np.float64]) -> _Shrunk:
+        measured = np.cov(x.T, bias=True)
+        size = np.trace(measured) / len(measured)
+        identity = size * np.eye(len(measured))
+        self.covariance_ = (1 - self.shrinkage) * measured + self.shrinkage * identity
+        return self
+
+
+def test_whitened_features_vary_alike_within_classes() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.arange(2000) % 2
+    features = rng.normal(size=(2000, 5)) @ rng.normal(size=(5, 5)) + labels[:, None] * 3 + 7
+    white = whitening(features.astype(np.float32), labels, 1e-6).apply(features.astype(np.float32))
+    within = white - np.stack([white[labels == c].mean(axis=0) for c in (0, 1)])[labels]
+    covariance = within.T @ within / len(within)
+    assert covariance / covariance[0, 0] == pytest.approx(np.eye(5), abs=0.02)
+    plain = whitening(features.astype(np.float32), labels, 1.0).apply(features.astype(np.float32))
+    assert plain.std(axis=0) == pytest.approx(np.ones(5), abs=1e-3)
