@@ -194,7 +194,7 @@ def source_sections(scans: KeptScans, recipe: Recipe, seed: int) -> dict[str, An
     """
 
     def fit(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> Head:
-        return solve_head(features, labels, classes, recipe.l2, recipe.balanced)
+        return solve_head(features, labels, classes, recipe.l2, recipe.balanced, recipe.shrinkage)
 
     own = scans.vectors[:, 0]
     healthy = healthy_index(scans.classes)
