@@ -11,6 +11,7 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydicom.dataelem import RawDataElement
@@ -184,17 +185,27 @@ def read_elements(data: bytes) -> Elements:
             found_pixels.append(True)
         return True
 
-    dataset = read_dataset(
-        stream,
-        is_implicit_VR=implicit,
-        is_little_endian=little_endian,
-        stop_when=is_past_the_header,
-        specific_tags=WANTED,
-    )
+    def read(stop_when: Callable[[BaseTag, str | None, int], bool]) -> Dataset:
+        return read_dataset(
+            stream,
+            is_implicit_VR=implicit,
+            is_little_endian=little_endian,
+            stop_when=stop_when,
+            specific_tags=WANTED,
+        )
+
+    dataset = read(lambda tag, _vr, _length: int.__ge__(tag, GROUPS[0]))
+    # The groups of several frames are many, and are not read.
+    groups = Dataset() if _has_several_frames(dataset) else read(is_past_the_header)
     raw = {keyword: _raw(dataset, tag) for keyword, tag in TAGS.items()}
-    _add_functional_groups(raw, dataset, implicit, little_endian)
+    _add_functional_groups(raw, groups, implicit, little_endian)
     pixel_data_at = stream.tell() - start if found_pixels else None
     return Elements(raw, body, pixel_data_at, deflated, syntax, little_endian)
+
+
+def _has_several_frames(dataset: Dataset) -> bool:
+    frames = _raw(dataset, TAGS["NumberOfFrames"]).strip(b" \0")
+    return frames.isdigit() and int(frames[:9]) > 1
 
 
 def inflate(deflated: memoryview, max_bytes: int) -> bytes:

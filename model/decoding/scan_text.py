@@ -20,6 +20,7 @@ from .pictures import picture_kind
 
 B64_KEY = "b64"  # TensorFlow Serving's form: {"b64": "..."}
 PYTHON_BYTES = re.compile(r"""\s*b(['"])(.*)\1\s*""", re.DOTALL)
+PYTHON_B64 = re.compile(r"""\s*\{\s*['"]b64['"]\s*:\s*(b?(['"]).*\2)\s*\}\s*""", re.DOTALL)
 DATA_URI = re.compile(r"\s*data:([^,]{0,200}),", re.IGNORECASE)
 URL = re.compile(r"\s*(https?|s3|gs|file|ftp)://", re.IGNORECASE)
 LINE_BREAK = re.compile(r"[\r\n\t\f\v]+")
@@ -79,6 +80,8 @@ def _base64_bytes(text: str) -> bytes:
         if not text[:10].lower().startswith(HEX_SIGNATURES):
             return base64.b64decode(text, validate=True)  # most of it: as RFC 4648 has it
     length = len(text)
+    if written := PYTHON_B64.fullmatch(text):  # what MLflow's server makes of {"b64": "…"}
+        text = written[1] if written[1].startswith("b") else f"b{written[1]}"
     if quoted := PYTHON_BYTES.fullmatch(text):
         text = quoted[2].replace("\\n", "\n")
     if uri := DATA_URI.match(text):

@@ -193,8 +193,8 @@ def enhanced(syntax: str, undefined: bool = False, **elements: object) -> bytes:
     """An enhanced CT of one frame."""
     swapped = STORED.byteswap() if syntax == BIG_ENDIAN else STORED
     dataset = slice_dataset(PixelData=swapped.tobytes(), SOPClassUID=uid.EnhancedCTImageStorage,
-                            RescaleSlope=None, RescaleIntercept=None, NumberOfFrames=1,
-                            **elements)  # fmt: skip
+                            RescaleSlope=None, RescaleIntercept=None,
+                            **{"NumberOfFrames": 1} | elements)  # fmt: skip
     if undefined:
         for element in dataset:
             if element.VR == "SQ":
@@ -226,6 +226,16 @@ def test_an_enhanced_slice_that_is_not_axial_is_refused() -> None:
         uid.ExplicitVRLittleEndian, SharedFunctionalGroupsSequence=groups(**RESCALE, **plane)
     )
     assert "90 degrees off" in refusal(data)
+
+
+def test_many_frames_are_refused_as_such_and_their_header_is_read() -> None:
+    groups_of_all = Sequence([groups(**PLANE)[0] for _ in range(3000)])
+    data = enhanced(uid.ExplicitVRLittleEndian, True, NumberOfFrames=3000,
+                    PerFrameFunctionalGroupsSequence=groups_of_all)  # fmt: skip
+    assert "multi-frame" in refusal(data)
+    header = read_header(data)
+    assert header is not None
+    assert (header.frames, header.modality) == (3000, "CT")
 
 
 def tilted(degrees: float) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from urllib.parse import quote
 
@@ -22,6 +23,8 @@ MIME = base64.encodebytes(NOISE).decode()
 FORMS = {
     "tensorflow-serving": {"b64": TEXT},
     "tensorflow-serving, bytes": {"b64": TEXT.encode()},
+    "tensorflow-serving, as mlflow writes it": str({"b64": TEXT}),
+    "tensorflow-serving, as json": json.dumps({"b64": MIME}),
     "text left as bytes": TEXT.encode(),
     "lines left as bytes": MIME.encode(),
     "data uri left as bytes": f"data:image/png;base64,{TEXT}".encode(),
