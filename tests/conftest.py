@@ -21,10 +21,18 @@ if TYPE_CHECKING:
 WORKERS = 2
 SHARED = pytest.StashKey[Shared]()
 TESTS = Path(__file__).parent
-# Folders whose tests share servers for the session: one worker runs them all.
-ONE_WORKER = ("serve",)
+# Folders whose tests share servers or container images for the session: one worker runs them all.
+ONE_WORKER = ("serve", "deploy")
 # Begun first, because they take longest; the others follow as they are collected.
-LONGEST = ("test_pipeline.py", "batch/test_spark.py", "batch/test_kill.py", "serve")
+LONGEST = (
+    "test_pipeline.py",
+    "batch/test_spark.py",
+    "batch/test_kill.py",
+    "serve",
+    "deploy",
+    "steps/test_promote_server.py",
+    "steps/test_training.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -60,7 +68,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let a session that is asked to end stop its servers, as one that Ctrl-C interrupts does."""
+    """Let SIGTERM end a session as Ctrl-C does, servers and all, and let Ctrl-C be a signal.
+
+    A shell that starts pytest in the background has it ignore SIGINT, and with it every program
+    that a test starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
