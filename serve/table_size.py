@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import codecs
 import io
-import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from serve.http.errors import RefusalError
 from serve.http.request_limits import MAX_COLUMNS
 from serve.json_table import bad
+from serve.parquet_pages import unpacked_sizes
 from serve.scoring import too_many_rows
 
 MAX_FOOTER_BYTES = 1024 * 1024  # of Parquet; a table of two columns has one of about 2 kB
+MAX_PAGES = 10_000
 PARQUET_MARK = b"PAR1"
 # A quoted value of CSV starts right after a comma or a line's end; `""` is a quote within it.
 QUOTED = re.compile(rb'(?<![^,\r\n])"[^"]*+(?:""[^"]*+)*+(?:"|\Z)')
@@ -48,8 +50,8 @@ def check_csv(body: bytes, max_rows: int) -> None:
 def check_parquet(body: bytes, max_rows: int, max_bytes: int) -> None:
     """Check how many rows, columns and unpacked bytes a Parquet file has.
 
-    Rows and columns stand at the end of the file. Values can be repeated and compressed, so they
-    are unpacked row by row until it is clear that all of them fit.
+    Rows and columns stand at the end of the file. Pages are compressed, and values in them can be
+    repeated, so the pages' sizes are added up, and then the values of one row after the other.
 
     Args:
         body: the file.
@@ -78,29 +80,43 @@ def check_parquet(body: bytes, max_rows: int, max_bytes: int) -> None:
             raise bad(damaged + "received a column of lists.")
         if file.metadata.num_rows > max_rows:
             raise too_many_rows(max_rows, f"received {file.metadata.num_rows}")
-        check_unpacked(file, max_rows, max_bytes)
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        check_unpacked(file, body, max_rows, max_bytes)
+    except (pa.ArrowException, OSError, ValueError, IndexError, OverflowError) as error:
         raise bad(damaged + "this could not be read.") from error
 
 
-def check_unpacked(file: Any, max_rows: int, max_bytes: int) -> None:
-    """Unpack a Parquet file row by row, within `max_rows` and `max_bytes`."""
-    groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
-    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
-    declared = math.fsum(chunk.total_uncompressed_size for chunk in chunks)
+def check_unpacked(file: Any, body: bytes, max_rows: int, max_bytes: int) -> None:
+    """Look at the sizes of a file's pages, then unpack it row by row, within the limits."""
+    size = 0
+    for number, page_bytes in enumerate(page_sizes(file.metadata, body)):
+        size += page_bytes
+        if size > max_bytes or number >= MAX_PAGES:
+            raise too_many_bytes(max_bytes)
     rows = size = 0
-    if declared <= max_bytes:
-        for batch in file.iter_batches(batch_size=1, use_threads=False):
-            rows += batch.num_rows
-            size += batch.nbytes
-            if rows > max_rows or size > max_bytes:
-                break
-    if rows > max_rows:
-        raise too_many_rows(max_rows, "received more")
-    if declared > max_bytes or size > max_bytes:
-        raise RefusalError(
-            413,
-            "body_too_large",
-            f"Expected at most {max_bytes / 2**20:g} MiB of unpacked values in a Parquet file and "
-            "received more: send fewer scans at a time.",
-        )
+    for batch in file.iter_batches(batch_size=1, use_threads=False):
+        rows += batch.num_rows
+        size += batch.nbytes
+        if rows > max_rows:
+            raise too_many_rows(max_rows, "received more")
+        if size > max_bytes:
+            raise too_many_bytes(max_bytes)
+
+
+def page_sizes(metadata: Any, body: bytes) -> Iterator[int]:
+    """Yield the unpacked size of each page of a Parquet file."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            start = column.data_page_offset
+            if column.has_dictionary_page:
+                start = min(start, column.dictionary_page_offset)
+            yield from unpacked_sizes(body, start, start + column.total_compressed_size)
+
+
+def too_many_bytes(max_bytes: int) -> RefusalError:
+    """Return the refusal of a Parquet file with more unpacked bytes than a request may have."""
+    return RefusalError(
+        413,
+        "body_too_large",
+        f"Expected at most {max_bytes / 2**20:g} MiB of unpacked values in a Parquet file and "
+        "received more: send fewer scans at a time.",
+    )

@@ -15,8 +15,11 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from serve.table_size import check_parquet, page_sizes
 from tests.serve.conftest import png
 from tests.serve.raw_http import RawAnswer, exchange, send
 from tests.serve.server_process import ServerProcess
@@ -241,6 +244,44 @@ def test_large_parquet_is_refused_before_it_is_unpacked(trial_server: ServerProc
     assert_refused(invoke(trial_server, columns, PARQUET), 400, "at most 16")
     assert_refused(invoke(trial_server, lists, PARQUET), 400, "lists")
     assert peak_kib(trial_server) - before < 150 * 1024
+
+
+def number(value: int, size: int) -> bytes:
+    """Return a number as Thrift writes it, in at least so many bytes."""
+    parts = [(2 * value >> shift & 127) | 128 for shift in range(0, 7 * size, 7)]
+    return bytes([*parts[:-1], parts[-1] & 127])
+
+
+def test_a_parquet_footer_that_lies(trial_server: ServerProcess) -> None:
+    good = parquet(pd.DataFrame({"image": ["a" * (200 * 2**20)]}), compression="zstd")
+    column = pq.ParquetFile(io.BytesIO(good)).metadata.row_group(0).column(0)
+    said = number(column.total_uncompressed_size, 5)
+    while said.endswith(b"\0") or said not in good:  # as short as it is there
+        said = number(column.total_uncompressed_size, len(said) - 1)
+    lying = good.replace(said, number(1000, len(said)))
+    column = pq.ParquetFile(io.BytesIO(lying)).metadata.row_group(0).column(0)
+    assert column.total_uncompressed_size == 1000
+    before = peak_kib(trial_server)
+    assert_refused(invoke(trial_server, lying, PARQUET), 413, "at most 64 MiB")
+    assert peak_kib(trial_server) - before < 60 * 1024
+
+
+@pytest.mark.parametrize("compression", ["NONE", "SNAPPY", "GZIP", "ZSTD", "BROTLI", "LZ4"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_pages_of_parquet_that_is_fine(compression: str, version: str) -> None:
+    table = pa.table({"image": [SCAN * 50] * 200, "series": ["a", None] * 100})
+    file = io.BytesIO()
+    pq.write_table(
+        table, file, compression=compression, data_page_version=version, data_page_size=4096,
+        row_group_size=64, write_statistics=True, write_page_checksum=True,
+    )  # fmt: skip
+    body = file.getvalue()
+    metadata = pq.ParquetFile(file).metadata
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    said = sum(group.column(i).total_uncompressed_size for group in groups for i in range(2))
+    headers = 100 * len(list(page_sizes(metadata, body)))
+    assert said - headers < sum(page_sizes(metadata, body)) <= said
+    check_parquet(body, 200, 64 * 2**20)
 
 
 def test_damaged_parquet(trial_server: ServerProcess) -> None:
