@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import ThreadpoolController
 
 from model.artefact import Head
 from steps.training.head import class_weights, whitening
+from steps.training.logistic import solve_logistic
 
 FOLDS = 5
-MAX_ITERATIONS = 300  # L-BFGS needs 50-150 on this loss
 
 Labels = NDArray[np.int64]
 
@@ -32,8 +31,8 @@ def solve_head(
 ) -> Head:
     """Find the head that `head.fit_head` trains towards, at the minimum of the same loss.
 
-    The loss is convex, so L-BFGS finds in a few hundredths of a second what Keras
-    needs some seconds for.
+    The loss is convex, so scikit-learn finds in a hundredth of a second what Keras needs some
+    seconds for.
 
     Args:
         features: (n, features).
@@ -49,31 +48,9 @@ def solve_head(
     with one_thread():
         white = whitening(features, labels, shrinkage)
         x = white.apply(features).astype(np.float64)
-    one_hot = np.eye(class_count)[labels]
-    weights = class_weights(labels) if balanced else {}
-    weight = np.array([weights.get(int(label), 1.0) for label in labels]) / len(labels)
-    shape = (x.shape[1] + 1, class_count)
-
-    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        kernel, bias = flat.reshape(shape)[:-1], flat.reshape(shape)[-1]
-        logits = x @ kernel + bias
-        logits -= logits.max(axis=1, keepdims=True)
-        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        loss = -(weight * log_p[one_hot > 0]).sum() + l2 * (kernel**2).sum()
-        error = weight[:, np.newaxis] * (np.exp(log_p) - one_hot)
-        gradient = np.vstack([x.T @ error + 2 * l2 * kernel, error.sum(axis=0)])
-        return float(loss), gradient.ravel()
-
-    with one_thread():
-        found = minimize(
-            loss_and_gradient,
-            np.zeros(shape[0] * shape[1]),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": MAX_ITERATIONS},
-        )
-    solution = found.x.reshape(shape)
-    return white.folded(solution[:-1], solution[-1])
+        weights = class_weights(labels) if balanced else {}
+        weight = np.array([weights.get(int(label), 1.0) for label in labels]) / len(labels)
+        return white.folded(*solve_logistic(x, labels, class_count, l2, weight))
 
 
 def one_thread() -> AbstractContextManager[Any]:

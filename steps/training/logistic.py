@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 MAX_ITERATIONS = 1000  # L-BFGS needs 20-150 on this loss
+NEVER = 30.0  # logit of a class that no scan was of, below the others
 TOLERANCE = 1e-6  # of the gradient: probabilities within 1e-4 of the minimum's
 
 
@@ -26,7 +27,7 @@ def solve_logistic(
 
     Args:
         features: (n, features).
-        labels: class indices (n,), every class among them.
+        labels: class indices (n,). A class without a scan gets a bias that nothing outweighs.
         class_count: classes, at least 2.
         l2: of the head, see steps.training.head; 0 has no penalty.
         weights: of the scans (n,), times 1 / n.
@@ -34,6 +35,15 @@ def solve_logistic(
     Returns:
         Kernel (features, classes) and bias (classes,).
     """
+    present, places = np.unique(labels, return_inverse=True)
+    if len(present) < class_count:
+        kernel, bias = np.zeros((features.shape[1], class_count)), np.full(class_count, -NEVER)
+        bias[present] = 0.0
+        if len(present) > 1:
+            kernel[:, present], bias[present] = solve_logistic(
+                features, places.astype(np.int64), len(present), l2, weights
+            )
+        return kernel, bias
     of_penalty = l2 if class_count == 2 else 2 * l2
     fitted = LogisticRegression(
         C=1 / of_penalty if of_penalty else np.inf, tol=TOLERANCE, max_iter=MAX_ITERATIONS

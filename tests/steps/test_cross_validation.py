@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -16,6 +18,7 @@ from steps.training.cross_validation import (
     solve_head,
 )
 from steps.training.head import HeadSettings, fit_head
+from steps.training.logistic import solve_logistic
 
 
 def scans(n: int, seed: int, gap: float = 2.0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -90,3 +93,43 @@ def test_solves_what_keras_trains_on_whitened_features_too(shrinkage: float) -> 
     trained, _ = fit_head(build_head(6, 2), (x, labels), None, settings, seed=0)
     solved = solve_head(x, labels, 2, 3.0, True, shrinkage)
     assert trained.logits(x) == pytest.approx(solved.logits(x), abs=0.01)
+
+
+def by_hand(
+    x: NDArray[np.float64], labels: NDArray[np.int64], l2: float, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return probabilities at the minimum of the head's loss, found by L-BFGS on its definition."""
+    classes = int(labels.max()) + 1
+    one_hot, shape = np.eye(classes)[labels], (x.shape[1] + 1, classes)
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        kernel, bias = flat.reshape(shape)[:-1], flat.reshape(shape)[-1]
+        log_p = log_softmax(x @ kernel + bias, axis=1)
+        error = weights[:, np.newaxis] * (np.exp(log_p) - one_hot)
+        gradient = np.vstack([x.T @ error + 2 * l2 * kernel, error.sum(axis=0)])
+        return -(weights * log_p[one_hot > 0]).sum() + l2 * (kernel**2).sum(), gradient.ravel()
+
+    options = {"maxiter": 5000, "gtol": 1e-8, "ftol": 1e-14}
+    found = minimize(loss, np.zeros(np.prod(shape)), jac=True, method="L-BFGS-B", options=options)
+    solution = found.x.reshape(shape)
+    return np.exp(log_softmax(x @ solution[:-1] + solution[-1], axis=1))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("l2", [0.001, 0.1, 10.0])
+def test_the_library_finds_the_minimum_of_the_heads_own_loss(classes: int, l2: float) -> None:
+    rng = np.random.default_rng(classes)
+    labels = rng.permutation(np.arange(90) % (classes + 1) % classes)
+    x = rng.normal(size=(90, 30)) + 0.4 * labels[:, np.newaxis]
+    weights = rng.uniform(0.5, 2, 90) / 90
+    kernel, bias = solve_logistic(x, labels, classes, l2, weights)
+    p = np.exp(log_softmax(x @ kernel + bias, axis=1))
+    assert p == pytest.approx(by_hand(x, labels, l2, weights), abs=1e-3)
+
+
+def test_a_class_without_scans_is_never_the_answer() -> None:
+    vectors, labels = scans(60, 0)
+    head = solve_head(vectors[:, 0], labels * 2, 3, l2=0.1, balanced=True)
+    assert set(head.logits(vectors[:, 0]).argmax(axis=1)) == {0, 2}
+    alone = solve_head(vectors[:, 0], np.ones_like(labels), 2, l2=0.1, balanced=True)
+    assert set(alone.logits(vectors[:, 0]).argmax(axis=1)) == {1}
