@@ -12,7 +12,7 @@ from pydicom import uid
 
 from .dicom_elements import EXPECTED, Elements, inflate, pixel_value
 from .errors import ScanError
-from .jpeg import check_scans, read_jpeg
+from .jpeg import check_scans, cut_short, may_be_filled_in, read_jpeg, with_more_code
 from .jpeg_2000 import START as JPEG_2000_START
 from .jpeg_2000 import read_jpeg_2000, size_of
 from .limits import BUDGET
@@ -111,7 +111,9 @@ def stored_pixels(elements: Elements) -> StoredPixels:
     if elements.transfer_syntax in ENCAPSULATED:
         coded = _codestream(elements, shape, allocated)
         with BUDGET.reserve(pixels * BYTES_PER_PIXEL + coded.decoding_bytes):
-            codes = _decompressed(coded.frame, elements.transfer_syntax, shape, allocated)
+            codes = _decompressed(
+                coded.frame, elements.transfer_syntax, shape, allocated, coded.bits
+            )
         signed = signed if coded.is_signed is None else coded.is_signed
         if coded.bits <= bits:  # the codestream knows better than the elements
             bits, high = coded.bits, coded.bits - 1
@@ -207,12 +209,12 @@ def _codestream(elements: Elements, shape: tuple[int, int], allocated: int) -> C
             "short; send the DICOM file again."
         )
     check_scans(jpeg)
-    cost = 2 * pixels + jpeg.coefficient_bytes
+    cost = 4 * pixels + jpeg.coefficient_bytes
     return Coded(frame[: jpeg.end], jpeg.precision_bits, None, cost)
 
 
 def _decompressed(
-    frame: bytes, transfer_syntax: str, shape: tuple[int, int], allocated: int
+    frame: bytes, transfer_syntax: str, shape: tuple[int, int], allocated: int, bits: int
 ) -> NDArray[np.uint8 | np.uint16]:
     """Decode one compressed frame to unsigned words, whatever their sign."""
     import imagecodecs  # only compressed slices need it
@@ -233,6 +235,10 @@ def _decompressed(
         codes = np.asarray(imagecodecs.jpegls_decode(frame))
     else:
         codes = np.asarray(imagecodecs.jpeg8_decode(frame))
+        if codes.ndim == 2 and may_be_filled_in(codes, {2 ** (bits - 1)}):
+            more = np.asarray(imagecodecs.jpeg8_decode(with_more_code(frame, len(frame))))
+            if not np.array_equal(codes, more):
+                raise cut_short()
     if codes.shape != shape or codes.dtype.kind not in "iu" or codes.itemsize > 2:
         raise mismatch()
     return codes.view(f"u{codes.itemsize}")

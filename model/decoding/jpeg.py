@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import ScanError
 
@@ -16,6 +20,11 @@ FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 # In coded data 0xFF is followed by 0 (JPEG), by less than 0x80 (JPEG-LS) or by a restart marker.
 MARKER = re.compile(rb"\xff+([\x80-\xcf\xd8-\xfe])")
+# Where coded data ends early, libjpeg fills in blocks, or whole rows of a lossless JPEG, of half
+# the range and only warns of it, which neither Pillow nor imagecodecs passes on. More code, put
+# before the end, then shows in the picture.
+FILLED_IN_PX = 4
+MORE_CODE = b"\x5a\xa5\x3c\x12" * 16
 MAX_SEGMENTS = 4096  # a colour profile has at most 255, a progressive picture about 40
 MAX_SCANS = 100  # encoders write about 10, optimisers up to about 60
 MAX_SCAN_SAMPLES = 5e8  # samples times scans: each scan visits each sample, some 2 ns
@@ -86,6 +95,26 @@ def read_jpeg(data: bytes) -> Jpeg | None:
         scans += data.count(bytes([0xFF, SCAN]), position)
     whole_end = end + 2 if end >= 0 else None
     return Jpeg(rows, columns, components, precision, is_progressive, scans, whole_end)
+
+
+def with_more_code(data: bytes, end: int) -> bytes:
+    """Return a codestream that a decoder reads as before if it was whole, and otherwise not."""
+    return data[: end - 2] + MORE_CODE + data[end - 2 : end]
+
+
+def may_be_filled_in(samples: NDArray[np.generic], levels: Collection[int]) -> bool:
+    """Tell whether a corner of a picture holds nothing but one of the levels that are filled in."""
+    top, bottom = samples[0], samples[-1]
+    ends = (top[:FILLED_IN_PX], top[-FILLED_IN_PX:], bottom[:FILLED_IN_PX], bottom[-FILLED_IN_PX:])
+    return any(end[0] in levels and bool((end == end[0]).all()) for end in ends)
+
+
+def cut_short() -> ScanError:
+    """Return the error for a codestream whose coded data ends before its last sample."""
+    return ScanError(
+        "Expected a whole JPEG, received one that is cut short: its coded data ends before its "
+        "last pixel; send the file again."
+    )
 
 
 def check_scans(jpeg: Jpeg) -> None:

@@ -29,7 +29,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from .decoded import Decoded
 from .errors import ScanError, check_size
 from .grey_levels import to_8_bit
-from .jpeg import check_scans, read_jpeg
+from .jpeg import check_scans, cut_short, may_be_filled_in, read_jpeg, with_more_code
 from .limits import BUDGET, TimedStream
 from .orientation import ORIENTATION, upright
 from .png import decode_deep, read_png
@@ -40,6 +40,7 @@ Decoder = Callable[[bytes], Decoded]
 STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "LA": 4}  # a pixel in Pillow; 4 for others
 WEBP_PIXEL_BYTES = 23  # two canvases, a copy, Pillow's picture, and what `_pixel_bytes` counts
 SLOW_BLOCK_BYTES = 2**13  # what Pillow reads at a time of a JPEG whose bytes may be slow
+JPEG_FILLED_IN = (128, 64)  # of grey and colour, and of CMYK: see `jpeg.may_be_filled_in`
 MAX_RUN_CODES = 2  # bytes of run-length code for a pixel of a BMP, escapes aside
 
 
@@ -94,7 +95,15 @@ def _decode_jpeg(data: bytes) -> Decoded:
     if jpeg is not None:
         check_size(jpeg.columns, jpeg.rows)
         check_scans(jpeg)
-    coefficient_bytes = 0 if jpeg is None else jpeg.coefficient_bytes
+    decoded = _decode_jpeg_once(data, 0 if jpeg is None else jpeg.coefficient_bytes)
+    if jpeg is not None and jpeg.end and may_be_filled_in(decoded.grey, JPEG_FILLED_IN):
+        more = _decode_jpeg_once(with_more_code(data, jpeg.end), jpeg.coefficient_bytes)
+        if not np.array_equal(decoded.grey, more.grey):
+            raise cut_short()
+    return decoded
+
+
+def _decode_jpeg_once(data: bytes, coefficient_bytes: int) -> Decoded:
     if not coefficient_bytes:
         return _decode(JpegImageFile(io.BytesIO(data)), "JPEG")
     picture = JpegImageFile(TimedStream(data))

@@ -435,6 +435,25 @@ def test_a_codestream_cut_short_is_refused(syntax: str) -> None:
         refusal(compressed(frame[: int(len(frame) * share)], syntax))
 
 
+@pytest.mark.parametrize(
+    "syntax", [uid.JPEGLosslessSV1, uid.JPEGLossless, uid.JPEGLSLossless, uid.JPEGExtended12Bit]
+)
+def test_a_codestream_that_was_cut_and_closed_again_is_refused(syntax: str) -> None:
+    twelve_bits = imagecodecs.jpeg8_encode(STORED, level=98, bitspersample=12)
+    frame = ENCODERS[syntax](STORED) if syntax in ENCODERS else twelve_bits
+    for share in (0.4, 0.7, 0.9):
+        message = refusal(compressed(frame[: int(len(frame) * share)] + b"\xff\xd9", syntax))
+        assert "cut short" in message
+
+
+def test_whole_slices_with_the_middle_value_in_a_corner_are_taken() -> None:
+    stored = STORED.copy()
+    stored[-16:] = 2048
+    twelve = imagecodecs.jpeg8_encode(stored, lossless=True, bitspersample=12)
+    grey = decode_grey(compressed(twelve, uid.JPEGLosslessSV1, stored))
+    assert np.array_equal(grey, lung_window(stored.astype(int) + INTERCEPT_HU))
+
+
 @pytest.mark.parametrize("syntax", [uid.JPEG2000, uid.JPEGBaseline8Bit, uid.JPEGLSLossless])
 def test_a_codestream_that_claims_a_bombs_size_is_refused(syntax: str) -> None:
     frame = bytearray(

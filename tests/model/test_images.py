@@ -291,6 +291,28 @@ def test_truncated_files_are_refused(name: str) -> None:
         assert name in refusal(data[: int(len(data) * share)])
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+def test_a_jpeg_that_was_cut_and_closed_again_is_refused(
+    mode: str, orientation: int, share: float
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(GREY).convert(mode), "JPEG", quality=90, exif=exif)
+    start = data.index(b"\xff\xda")
+    assert "cut short" in refusal(data[: start + int((len(data) - start) * share)] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_whole_jpeg_of_middle_grey_is_taken(mode: str) -> None:
+    for level in (127, 128, 64):
+        middle = Image.fromarray(np.where(GREY > 100, GREY, level).astype(np.uint8)).convert(mode)
+        for progressive in (False, True):
+            data = encode(middle, "JPEG", quality=95, progressive=progressive)
+            assert decode_grey(data).shape == (96, 128)
+
+
 def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
