@@ -8,7 +8,10 @@ layout (dark lungs in a bright body), which 64 bits hardly tell apart and 256 bi
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +23,8 @@ from scipy.sparse.csgraph import connected_components
 HASH_SIDE = 16  # coefficients per axis; 16 * 16 = 256 bits = 32 bytes
 HASH_BITS = HASH_SIDE * HASH_SIDE
 IMAGE_SIDE_PX = 64  # the image is averaged to this; 4 x the coefficients kept, as pHash has it
-BLOCK_ROWS = 256  # rows compared at once: 256 x 10,000 distances of 8 bytes are 20 MB
+BLOCK_PAIRS = 2**19  # compared at once by each thread: 4 MB of 64-bit words, about a core's cache
+WAVE_BLOCKS = 16  # whose close pairs are joined before the next: all alike, they are 0.1 GB
 
 
 def sha256_hex(data: bytes) -> str:
@@ -57,24 +61,30 @@ def near_duplicate_groups(hashes: Sequence[bytes], distance_bits: int) -> list[i
         return []
     packed = np.frombuffer(b"".join(hashes), dtype=np.uint64).reshape(len(hashes), -1)
     group = np.arange(len(packed))
-    for start in range(0, len(packed), BLOCK_ROWS):
-        rows, columns = _close_pairs(packed, start, distance_bits)
-        # Merging block by block keeps memory small even where every image resembles every other.
-        links = coo_array(
-            (np.ones(len(rows), dtype=bool), (group[rows], group[columns])),
-            shape=(len(packed), len(packed)),
-        )
-        group = connected_components(links, directed=False)[1][group]
+    rows_at_once = max(1, BLOCK_PAIRS // len(packed))
+    starts = range(0, len(packed), rows_at_once)
+    compare = partial(_close_pairs, packed, rows=rows_at_once, distance_bits=distance_bits)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for wave in range(0, len(starts), WAVE_BLOCKS):
+            found = list(pool.map(compare, starts[wave : wave + WAVE_BLOCKS]))
+            rows, columns = (np.concatenate(indices) for indices in zip(*found, strict=True))
+            # Joining wave by wave keeps memory small even where all images resemble each other.
+            links = coo_array(
+                (np.ones(len(rows), dtype=bool), (group[rows], group[columns])),
+                shape=(len(packed), len(packed)),
+            )
+            group = connected_components(links, directed=False)[1][group]
     return [int(number) for number in group]
 
 
 def _close_pairs(
-    packed: NDArray[np.uint64], start: int, distance_bits: int
+    packed: NDArray[np.uint64], start: int, *, rows: int, distance_bits: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pairs (i < j) of close hashes, of shape (n, 4), whose i is in the block."""
-    block, rest = packed[start : start + BLOCK_ROWS], packed[start:]
+    """Return the pairs (i < j) of close hashes, of shape (n, 4), whose i is in a block of rows."""
+    block, rest = packed[start : start + rows], packed[start:]
     distances = np.zeros((len(block), len(rest)), dtype=np.uint16)
     for word in range(packed.shape[1]):
         distances += np.bitwise_count(block[:, None, word] ^ rest[None, :, word])
-    rows, columns = np.nonzero(np.triu(distances <= distance_bits, k=1))
-    return rows + start, columns + start
+    first, second = np.nonzero(distances <= distance_bits)
+    upper = first < second
+    return first[upper] + start, second[upper] + start
