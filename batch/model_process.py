@@ -187,15 +187,23 @@ def serve() -> None:
     connection, sending = Connection(int(sys.argv[1])), threading.Lock()
     try:
         model = LoadedPyfunc(Path(sys.argv[2]))
+        loaded: object = model.columns
     except CannotRunError as error:
-        connection.send(error)
+        loaded = error
+    try:
+        connection.send(loaded)
+    except OSError:
+        return  # the job has ended meanwhile
+    if isinstance(loaded, CannotRunError):
         return
-    connection.send(model.columns)
 
     def answer(number: int, images: list[bytes]) -> None:
-        rows = model.score(images)
-        with sending:
-            connection.send((number, rows))
+        try:
+            rows = model.score(images)
+            with sending:
+                connection.send((number, rows))
+        except BaseException:  # the model's code wants to exit, or the job has ended
+            os._exit(1)
 
     with ThreadPoolExecutor(CALLS, thread_name_prefix="score") as pool:
         while True:

@@ -25,6 +25,8 @@ HOSTILE = """
                 os.abort()
             elif image.startswith(b"exit"):
                 os._exit(0)
+            elif image.startswith(b"leave"):
+                raise SystemExit(3)
             elif image.startswith(b"hang"):
                 time.sleep(3600)
             elif image.startswith(b"refuse"):
@@ -45,7 +47,10 @@ def test_each_scan_that_kills_its_process_is_one_row_and_costs_its_neighbours_no
     bucket: Bucket, run_here: Run, hostile_model: Path, stand_in_model: Path
 ) -> None:
     good = {f"scans/{n:03d}.png": png(n) for n in range(70)}
-    hostile = {"scans/010-a": b"kill", "scans/010-b": b"abort", "scans/069-a": b"exit"}
+    hostile = {
+        "scans/010-a": b"kill", "scans/010-b": b"abort", "scans/069-a": b"exit",
+        "scans/069-b": b"leave",
+    }  # fmt: skip
     bucket.put(good)
     expected = run_here(
         f"s3://{bucket.name}/scans/", f"s3://{bucket.name}/expected/", "--model-uri",
@@ -59,13 +64,14 @@ def test_each_scan_that_kills_its_process_is_one_row_and_costs_its_neighbours_no
     )  # fmt: skip
     result = run_here(*arguments)
     assert result.code == 1, result.err
-    assert result.summary["errors"] == {"model_died": 3, "model_failed": 1}
-    assert (result.summary["rows"], result.summary["rows_lost"]) == (74, 0)
+    assert result.summary["errors"] == {"model_died": 4, "model_failed": 1}
+    assert (result.summary["rows"], result.summary["rows_lost"]) == (75, 0)
     rows = {r["uri"].partition("/scans/")[2]: r for r in bucket.table("scores/").to_pylist()}
-    assert len(rows) == bucket.table("scores/").num_rows == 74
+    assert len(rows) == bucket.table("scores/").num_rows == 75
     assert "SIGKILL" in rows["010-a"]["error"]
     assert "SIGABRT" in rows["010-b"]["error"]
     assert "ended with exit code 0" in rows["069-a"]["error"]
+    assert "ended with exit code 1" in rows["069-b"]["error"]
     assert rows["010-a"]["label"] is None
     answers = ("label", "probability", "p_normal", "error")
     for row in bucket.table("expected/").to_pylist():
