@@ -105,9 +105,8 @@ def checked_data(body: bytes, kind: str, model: ServedModel) -> Any:
         return {"dataframe_split": split} | ({} if params is None else {"params": params})
     if kind == CSV:
         check_csv(body, model.max_rows)
-    else:
-        check_parquet(body, model.max_rows, UNPACKED * model.limits.max_body_bytes)
-    return body
+        return body
+    return check_parquet(body, model.max_rows, UNPACKED * model.limits.max_body_bytes)
 
 
 def check_no_params(columns: list[str], model: ServedModel) -> None:

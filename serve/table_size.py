@@ -5,18 +5,22 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Iterator
-from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from serve.http.errors import RefusalError
 from serve.http.request_limits import MAX_COLUMNS
 from serve.json_table import bad
-from serve.parquet_pages import unpacked_sizes
+from serve.parquet_sizes import Footer, page_sizes, read_footer
 from serve.scoring import too_many_rows
 
 MAX_FOOTER_BYTES = 1024 * 1024  # of Parquet; a table of two columns has one of about 2 kB
 MAX_PAGES = 10_000
-PARQUET_MARK = b"PAR1"
+PARQUET = "Expected a Parquet file and one column 'image' of base64 text"
+DAMAGED = (
+    pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError,
+)  # fmt: skip
 # A quoted value of CSV starts right after a comma or a line's end; `""` is a quote within it.
 QUOTED = re.compile(rb'(?<![^,\r\n])"[^"]*+(?:""[^"]*+)*+(?:"|\Z)')
 
@@ -47,11 +51,12 @@ def check_csv(body: bytes, max_rows: int) -> None:
         raise too_many_columns()
 
 
-def check_parquet(body: bytes, max_rows: int, max_bytes: int) -> None:
-    """Check how many rows, columns and unpacked bytes a Parquet file has.
+def check_parquet(body: bytes, max_rows: int, max_bytes: int) -> bytes:
+    """Check how many rows, columns and unpacked bytes a Parquet file has, and write it anew.
 
     Rows and columns stand at the end of the file. Pages are compressed, and values in them can be
     repeated, so the pages' sizes are added up, and then the values of one row after the other.
+    What is returned was written here, and can be read in any way.
 
     Args:
         body: the file.
@@ -61,38 +66,39 @@ def check_parquet(body: bytes, max_rows: int, max_bytes: int) -> None:
     Raises:
         RefusalError: 413 for too many rows or bytes, 400 for too many columns or a damaged file.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    damaged = "Expected a Parquet file and one column 'image' of base64 text; "
-    if len(body) < 12 or body[:4] != PARQUET_MARK or body[-4:] != PARQUET_MARK:
-        raise bad(damaged + "this could not be read.")
-    if int.from_bytes(body[-8:-4], "little") > MAX_FOOTER_BYTES:
-        raise too_many_columns()
     try:
-        file = pq.ParquetFile(io.BytesIO(body), pre_buffer=False)
-        if file.metadata.num_columns > MAX_COLUMNS:
-            raise too_many_columns()
-        if any(
-            column.max_repetition_level
-            for column in map(file.schema.column, range(len(file.schema)))
-        ):
-            raise bad(damaged + "received a column of lists.")
-        if file.metadata.num_rows > max_rows:
-            raise too_many_rows(max_rows, f"received {file.metadata.num_rows}")
-        check_unpacked(file, body, max_rows, max_bytes)
-    except (pa.ArrowException, OSError, ValueError, IndexError, OverflowError) as error:
-        raise bad(damaged + "this could not be read.") from error
+        footer = read_footer(body, MAX_FOOTER_BYTES)
+        check_footer(footer, max_rows)
+        check_pages(body, footer, max_bytes)
+        return written_anew(body, max_rows, max_bytes)
+    except DAMAGED as error:
+        raise bad(f"{PARQUET}; this could not be read.") from error
 
 
-def check_unpacked(file: Any, body: bytes, max_rows: int, max_bytes: int) -> None:
-    """Look at the sizes of a file's pages, then unpack it row by row, within the limits."""
+def check_footer(footer: Footer, max_rows: int) -> None:
+    """Check rows and columns as the footer says them."""
+    if footer.columns > MAX_COLUMNS:
+        raise too_many_columns()
+    if not footer.flat:
+        raise bad(f"{PARQUET}; received a column of lists.")
+    if footer.rows > max_rows:
+        raise too_many_rows(max_rows, f"received {footer.rows}")
+
+
+def check_pages(body: bytes, footer: Footer, max_bytes: int) -> None:
+    """Check the unpacked size of all pages together."""
     size = 0
-    for number, page_bytes in enumerate(page_sizes(file.metadata, body)):
+    for number, page_bytes in enumerate(page_sizes(body, footer)):
         size += page_bytes
         if size > max_bytes or number >= MAX_PAGES:
             raise too_many_bytes(max_bytes)
+
+
+def written_anew(body: bytes, max_rows: int, max_bytes: int) -> bytes:
+    """Return the same table in a file of our own, after reading it row by row."""
     rows = size = 0
+    batches = []
+    file = pq.ParquetFile(io.BytesIO(body), pre_buffer=False)
     for batch in file.iter_batches(batch_size=1, use_threads=False):
         rows += batch.num_rows
         size += batch.nbytes
@@ -100,16 +106,10 @@ def check_unpacked(file: Any, body: bytes, max_rows: int, max_bytes: int) -> Non
             raise too_many_rows(max_rows, "received more")
         if size > max_bytes:
             raise too_many_bytes(max_bytes)
-
-
-def page_sizes(metadata: Any, body: bytes) -> Iterator[int]:
-    """Yield the unpacked size of each page of a Parquet file."""
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            start = column.data_page_offset
-            if column.has_dictionary_page:
-                start = min(start, column.dictionary_page_offset)
-            yield from unpacked_sizes(body, start, start + column.total_compressed_size)
+        batches.append(batch)
+    whole = io.BytesIO()
+    pq.write_table(pa.Table.from_batches(batches, file.schema_arrow), whole, compression="NONE")
+    return whole.getvalue()
 
 
 def too_many_bytes(max_bytes: int) -> RefusalError:

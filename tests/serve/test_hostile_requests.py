@@ -6,6 +6,8 @@ import base64
 import gzip
 import io
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serve.table_size import check_parquet, page_sizes
+from serve.parquet_sizes import page_sizes, read_footer
+from serve.table_size import check_parquet
 from tests.serve.conftest import png
 from tests.serve.raw_http import RawAnswer, exchange, send
-from tests.serve.server_process import ServerProcess
+from tests.serve.server_process import ROOT, ServerProcess
 
 SCAN = base64.b64encode(png(99)).decode()
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
@@ -279,9 +282,12 @@ def test_pages_of_parquet_that_is_fine(compression: str, version: str) -> None:
     metadata = pq.ParquetFile(file).metadata
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     said = sum(group.column(i).total_uncompressed_size for group in groups for i in range(2))
-    headers = 100 * len(list(page_sizes(metadata, body)))
-    assert said - headers < sum(page_sizes(metadata, body)) <= said
-    check_parquet(body, 200, 64 * 2**20)
+    footer = read_footer(body, 2**20)
+    assert (footer.rows, footer.columns, footer.flat) == (200, 2, True)
+    sizes = list(page_sizes(body, footer))
+    assert said - 100 * len(sizes) < sum(sizes) <= said  # headers aside
+    again = pq.read_table(io.BytesIO(check_parquet(body, 200, 64 * 2**20)))
+    assert again.equals(table)
 
 
 def test_damaged_parquet(trial_server: ServerProcess) -> None:
@@ -297,6 +303,32 @@ def test_damaged_parquet(trial_server: ServerProcess) -> None:
     ]
     for body in damaged:
         assert_refused(invoke(trial_server, body, PARQUET), 400, "Expected")
+
+
+def test_damaged_parquet_never_ends_the_process() -> None:
+    """pyarrow aborts on the metadata of some damaged columns; a child process would show it."""
+    code = """
+import io, random, sys
+import pandas as pd
+from serve.http.errors import RefusalError
+from serve.table_size import check_parquet
+file = io.BytesIO()
+pd.DataFrame({"image": ["aGk=" * 30] * 40, "series": ["a"] * 40}).to_parquet(file)
+draw, refused = random.Random(1), 0
+for _ in range(1500):
+    damaged = bytearray(file.getvalue())
+    for _ in range(draw.randint(1, 4)):
+        damaged[draw.randrange(4, len(damaged) - 8)] = draw.choice([0, 1, 127, 128, 255])
+    try:
+        check_parquet(bytes(damaged), 256, 2**26)
+    except RefusalError as refusal:
+        refused += 1
+        assert refusal.status in (400, 413)
+print(refused)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert int(ended.stdout) > 300
 
 
 def test_gzip_is_unpacked_within_the_limits(trial_server: ServerProcess) -> None:
