@@ -1,1 +1,1 @@
-"""One module per pipeline stage, each run as `python -m steps.<name>`."""
+"""A module or a room per pipeline stage, run as `python -m steps.<name>`; the registry; its gates."""

@@ -196,9 +196,11 @@ def test_a_missing_source_gets_one_sentence_and_keeps_what_was_there(
     checkout: Path, first_run: subprocess.CompletedProcess[str]
 ) -> None:
     scores = (checkout / "scores.json").read_bytes()
-    failed = mlflow_run(checkout, source="/no/such/scans.zip")
+    source = '/no/such/pay $HOME "now" `id`.zip'  # text, for no shell to read
+    failed = mlflow_run(checkout, source=source)
     assert failed.returncode != 0
-    assert "/no/such/scans.zip" in failed.stderr
+    assert source in failed.stderr
+    assert (checkout / "overrides.yaml").read_bytes() == (ROOT / "overrides.yaml").read_bytes()
     assert "see above what data_ingestion says" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert (checkout / "scores.json").read_bytes() == scores
