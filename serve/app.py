@@ -100,6 +100,7 @@ def application(
         version=str(described["version"] or "unregistered"),
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     add_page(app)
     add_health(app)
@@ -114,7 +115,7 @@ def application(
     def prometheus() -> Response:
         return metrics.answer()
 
-    openapi.complete(app, keys_needed)
+    openapi.complete(app, described, keys_needed)
     return app
 
 

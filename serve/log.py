@@ -21,17 +21,16 @@ class OneLine(logging.Formatter):
     A library's text may hold what a client sent, a path or an address.
     """
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
-
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record's line."""
+        """Return a record's line: when, in which request if in one, how bad, what."""
+        parts = [self.formatTime(record), getattr(record, "request_id", ""), record.levelname]
         if is_ours(record):
-            return super().format(record)
-        error = record.exc_info[1] if record.exc_info else None
-        where = raised_at(error) if error else f"{record.filename}:{record.lineno}"
-        message = f"{record.name} reported an error: {where}"
-        return f"{self.formatTime(record)} {record.levelname} {message}"
+            parts.append(record.getMessage())
+        else:
+            error = record.exc_info[1] if record.exc_info else None
+            where = raised_at(error) if error else f"{record.filename}:{record.lineno}"
+            parts.append(f"{record.name} reported an error: {where}")
+        return " ".join(part for part in parts if part)
 
 
 def set_up_logging() -> None:

@@ -8,11 +8,18 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from serve.schemas import OPEN_PATHS, responses, schemas
+
 SCAN_ROWS = {"dataframe_records": [{"image": "<base64 of a PNG, JPEG, TIFF, … file>"}]}
 FILES_SCHEMA = {
     "type": "object",
     "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+    "required": ["files"],
 }
+ANSWERS = {
+    "/predict": "FileRows", "/invocations": "Rows", "/model": "Model",
+    "/ping": None, "/health": None, "/version": None, "/metrics": None,
+}  # fmt: skip
 JSON_TYPES = {"boolean": "boolean", "double": "number", "float": "number", "long": "integer",
               "integer": "integer"}  # fmt: skip
 INVOCATIONS_REQUEST = {
@@ -21,6 +28,7 @@ INVOCATIONS_REQUEST = {
         "content": {
             "application/json": {"schema": {"type": "object"}, "example": SCAN_ROWS},
             "text/csv": {"schema": {"type": "string"}},
+            "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
         },
     }
 }
@@ -67,20 +75,26 @@ def predict_request(params: dict[str, str]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}, "parameters": query}
 
 
-def complete(app: FastAPI, keys_needed: bool) -> None:
+def complete(app: FastAPI, described: dict[str, Any], keys_needed: bool) -> None:
     """Complete FastAPI's description of the API, and fix it.
 
     Args:
         app: the application, with all its routes.
+        described: the answer of GET /model.
         keys_needed: whether requests need an API key.
     """
     document: dict[str, Any] = app.openapi()
+    components = document.setdefault("components", {})
+    components["schemas"] = schemas(described["classes"] or [], described["params"])
+    for path, good in ANSWERS.items():
+        for operation in document["paths"][path].values():
+            operation["responses"] = responses(path, good, keys_needed)
     if keys_needed:
-        document.setdefault("components", {})["securitySchemes"] = {
+        components["securitySchemes"] = {
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             "bearer": {"type": "http", "scheme": "bearer"},
         }
         document["security"] = [{"key": []}, {"bearer": []}]
-        for path in ("/ping", "/health"):
+        for path in OPEN_PATHS:
             document["paths"][path]["get"]["security"] = []
     app.openapi = lambda: document  # type: ignore[method-assign]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
+import uuid
 from typing import Any
 
 from prometheus_client import (
@@ -20,6 +22,7 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -44,6 +47,10 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 MODEL_LABELS = ("name", "version", "stage", "precision", "data_digest", "model_digest")
+
+
+REQUEST_ID = "X-Request-ID"
+PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Metrics:
@@ -121,6 +128,12 @@ class Metrics:
             self.errors.labels(facts.error_kind).inc()
 
 
+def request_id(scope: Scope) -> str:
+    """Return the id that a client gave its request, if it is a short plain word, or a new one."""
+    given = Headers(scope=scope).get(REQUEST_ID, "")
+    return given if PLAIN_ID.fullmatch(given) else uuid.uuid4().hex
+
+
 def route_of(path: str) -> str:
     """Return the known route of a path, so that nothing a client made up is kept."""
     if path in ROUTES:
@@ -139,7 +152,7 @@ class Observed:
         """Pass a request on and note how it went."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        facts = RequestFacts()
+        facts = RequestFacts(request_id=request_id(scope))
         CURRENT.set(facts)
         status = 0
         started = time.perf_counter()
@@ -148,6 +161,7 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = facts.request_id
             await send(message)
 
         with self.metrics.in_flight.track_inprogress():
@@ -182,4 +196,4 @@ def log_request(route: str, method: str, status: int, took_s: float, facts: Requ
     if facts.failure:
         parts.append(f"raised={facts.failure}")
     level = logging.ERROR if status >= 500 and facts.error_kind != "busy" else logging.INFO
-    logger.log(level, " ".join(parts))
+    logger.log(level, " ".join(parts), extra={"request_id": facts.request_id})

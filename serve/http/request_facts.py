@@ -20,6 +20,7 @@ class RequestFacts:
     """What is known about one request; the log line and the metrics are written from it.
 
     Args:
+        request_id: what the client and the log call it.
         answers: rows by kind of answer, one of `ANSWERS` each.
         labels: rows with an answer, by label.
         bytes_in: size of the body.
@@ -30,6 +31,7 @@ class RequestFacts:
         abandoned: set once nobody waits for the answer any more.
     """
 
+    request_id: str = ""
     answers: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     bytes_in: int = 0

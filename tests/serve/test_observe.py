@@ -70,3 +70,19 @@ def test_one_line_a_request_without_anything_sent(trial_server: ServerProcess) -
     )
     for text in ("Jane", "0.25", "spy", "127.0.0.1:"):
         assert text not in trial_server.log().replace(trial_server.url, "")
+
+
+def test_a_request_has_an_id_in_its_answer_and_in_the_log(trial_server: ServerProcess) -> None:
+    url = f"{trial_server.url}/model"
+    own = requests.get(url, headers={"X-Request-ID": "ward-7.42_a"}, timeout=10)
+    assert own.headers["X-Request-ID"] == "ward-7.42_a"
+    assert "GET /model status=200" in trial_server.logged(" ward-7.42_a INFO ")
+    made = [requests.get(url, timeout=10).headers["X-Request-ID"] for _ in range(2)]
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in made)
+    assert made[0] != made[1]
+    for odd in ("a b", "x" * 65, "-", "a;b", "<script>"):
+        answer = requests.get(url, headers={"X-Request-ID": odd}, timeout=10)
+        assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
+        assert f" {odd} " not in trial_server.log()
+    refused = requests.post(f"{trial_server.url}/predict", timeout=10)
+    assert trial_server.logged(refused.headers["X-Request-ID"]).endswith("error=bad_request")
