@@ -79,7 +79,7 @@ def stress_score(
         actual: class indices (n,).
         predicted: class indices (n,).
         unchanged: the answers before the change (n,).
-        out_of_domain: whether the model itself doubts that the changed picture is a scan (n,).
+        out_of_domain: whether the model flags the changed picture as no chest CT (n,).
     """
     return {
         "balanced_accuracy": balanced_accuracy(actual, predicted),
