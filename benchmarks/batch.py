@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.job_and_rivals import Rival, run_job
 from tests.batch.fault_proxy import fault_proxy
-from tests.batch.kills import finish_despite_kills, save_slow_model
+from tests.batch.kills import SEED, finish_despite_kills, save_slow_model
 from tests.s3_server import S3Server, running_s3_server
 from tests.stand_in_model import save_stand_in_model
 
@@ -213,7 +213,8 @@ def memory(objects: tuple[int, ...], model_uri: str | None) -> None:
 @click.option("--kills", default=100, show_default=True, help="SIGKILLs of the job.")
 @click.option("--objects", default=640, show_default=True, help="Good scans.")
 @click.option("--hostile", default=10, show_default=True, help="Scans that kill the model.")
-def kills(kills: int, objects: int, hostile: int) -> None:
+@click.option("--seed", default=SEED, show_default=True, help="Of the moments of the kills.")
+def kills(kills: int, objects: int, hostile: int, seed: int) -> None:
     """Kill the job at random moments, with hostile objects among the good; one row each."""
     names = [f"scans/{n:04d}.png" for n in range(objects)]
     bad = [f"scans/{(n * objects) // max(hostile, 1):04d}-hostile" for n in range(hostile)]
@@ -232,8 +233,9 @@ def kills(kills: int, objects: int, hostile: int) -> None:
         with fault_proxy(server.endpoint_url) as proxy:
             environment = os.environ | server.env() | {"AWS_ENDPOINT_URL": proxy.endpoint_url}
             killed = finish_despite_kills(
-                arguments, environment, proxy, "/bench/scans/", Path(scratch), kills=kills, span_s=4
-            )
+                arguments, environment, proxy, "/bench/scans/", Path(scratch),
+                kills=kills, span_s=4, seed=seed,
+            )  # fmt: skip
         body = client.get_object(Bucket="bench", Key="scores/part-00000.parquet")["Body"].read()
         rows = pq.read_table(io.BytesIO(body)).to_pylist()
         printed = Path(scratch, "err").read_text()

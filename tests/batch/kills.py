@@ -58,6 +58,7 @@ def finish_despite_kills(
     *,
     kills: int,
     span_s: float,
+    seed: int = SEED,
 ) -> Killed:
     """Run the command until it has been killed so many times, then let it finish.
 
@@ -68,8 +69,9 @@ def finish_despite_kills(
         folder: gets the last attempt's standard output and error, `out` and `err`.
         kills: how many.
         span_s: a kill comes at a random moment of this time after an attempt has begun to read.
+        seed: of those moments.
     """
-    generator = random.Random(SEED)
+    generator = random.Random(seed)
     # Importing MLflow takes seconds of processor time, so the processes are forked from one that
     # has done so. Each is a process of its own and dies of SIGKILL.
     context = multiprocessing.get_context("forkserver")
