@@ -107,15 +107,20 @@ def _pauses(
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(JOB_TURN_S)
             return
-        os.killpg(process.pid, signal.SIGSTOP)
+        _signal_group(process, signal.SIGSTOP)
         start = time.monotonic()
         try:
             for rival in rivals:
                 rival.take_turn()
         finally:
             end = time.monotonic()
-            os.killpg(process.pid, signal.SIGCONT)
+            _signal_group(process, signal.SIGCONT)
         yield start, end
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        os.killpg(process.pid, number)
 
 
 def _watch_memory(process: subprocess.Popen[bytes], peak: list[int]) -> None:
