@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,30 +41,39 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
     `-n` decides where it is given; without pytest-xdist (`-p no:xdist`) there is one process.
     """
-    if hasattr(config, "workerinput"):
-        return  # this is a worker, which must start none
+    if hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist"):
+        return  # a worker must start none
     option = config.option
     single = all(Path(argument.partition("::")[0]).is_file() for argument in config.args)
-    if getattr(option, "numprocesses", 0) is None and not single and not option.usepdb:
+    if option.numprocesses is None and not single and not option.usepdb:
         option.numprocesses = WORKERS
-        option.dist = "loadgroup"
+    if option.numprocesses and option.dist == "no":
+        option.dist = "loadfile"  # see pytest_xdist_make_scheduler
         option.loadscopereorder = False  # keep the order of pytest_collection_modifyitems
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file, or of a folder with servers of its own, in one worker."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByResource(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((name for name in ONE_WORKER if file.startswith(f"tests/{name}/")), file)
+
+    return ByResource(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, or of a folder with servers of its own, in one worker."""
+    """Begin with what takes longest, so that no worker is left with it at the end."""
 
     def rank(item: pytest.Item) -> int:
         place = item.path.relative_to(TESTS).as_posix()
         return next((n for n, name in enumerate(LONGEST) if place.startswith(name)), len(LONGEST))
 
     items.sort(key=rank)  # stable
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            place = item.path.relative_to(TESTS)
-            group = place.parts[0] if place.parts[0] in ONE_WORKER else place.as_posix()
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,9 +89,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: object) -> None:
+def pytest_configure_node(node: Any) -> None:
     """Tell a worker where the session's shared folder is."""
-    node.workerinput["shared"] = str(_shared(node.config).folder)  # type: ignore[attr-defined]
+    node.workerinput["shared"] = str(_shared(node.config).folder)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from tests.session import Shared, new_shared
 
+ROOT = Path(__file__).resolve().parents[1]
 MAKE = """
 import sys
 from pathlib import Path
@@ -21,6 +24,18 @@ def make(folder):
 
 print((Shared(Path(sys.argv[1])).once("thing", make) / "file").read_text())
 """
+
+
+def test_the_tests_of_a_file_run_in_one_worker_and_files_in_both() -> None:
+    files = ("tests/test_decisions.py", "tests/test_layers.py")
+    command = [sys.executable, "-m", "pytest", "-v", "-n2", *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    workers = defaultdict(set)
+    for worker, file in re.findall(r"\[(gw\d)\].* PASSED (tests/\w+\.py)::", done.stdout):
+        workers[file].add(worker)
+    assert sorted(workers) == sorted(files)
+    assert [len(used) for used in workers.values()] == [1, 1]
 
 
 def test_of_several_processes_one_makes_a_folder_and_all_see_it_whole(tmp_path: Path) -> None:
