@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 from pathlib import Path
@@ -19,6 +20,7 @@ from scans.limits import Limits
 from scans.manifest import ManifestRow
 from scans.prepared import Dataset, data_digest, write_dataset
 from scans.splits import Fractions
+from scans.summary import summarise
 from tests.scans.conftest import class_folders, picture
 
 
@@ -243,3 +245,23 @@ def test_names_that_clash_are_kept_apart(tmp_path: Path) -> None:
         class_folders(tmp_path / site, {"ill": 5, "well": 5}, first_seed=20 * number)
     dataset = build(tmp_path, "ill=ill;well=well")
     assert len({row.path for row in dataset.rows}) == len(dataset.rows) == 20
+
+
+def test_folders_whose_names_are_not_utf8(tmp_path: Path) -> None:
+    """The source's own folder may be called anything; a folder in it costs its files alone."""
+    given = tmp_path / os.fsdecode(b"given \xff")
+    class_folders(given, {"a": 5, "b": 5})
+    for folder in (b"a/\xe9t\xe9", b"\xff class/deep"):
+        (given / os.fsdecode(folder)).mkdir(parents=True)
+        (given / os.fsdecode(folder) / "x.png").write_bytes(picture(90))
+    dataset = build(given)
+    assert {os.fsencode(r.path): r.reason for r in dataset.rejected} == {
+        b"a/\xe9t\xe9/x.png": "its folder's name is not valid UTF-8; rename it",
+        b"\xff class/deep/x.png": "its folder's name is not valid UTF-8; rename it",
+    }
+    assert (len(dataset.rows), dataset.files) == (10, 12)
+    (tmp_path / "out").mkdir()
+    write_dataset(dataset, tmp_path / "out")
+    summary = summarise(dataset, str(given), ["folder"], 40)
+    assert summary["source"].endswith("given \\udcff")
+    json.dumps(summary, ensure_ascii=False).encode()
