@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,16 @@ def test_mlflow_run_takes_phantoms_to_a_scored_model(
     assert "not a medical device" in first_run.stdout
     model = mlflow.pyfunc.load_model(str(checkout / "artifacts" / "training" / "model"))
     assert model.metadata.metadata["phantom"] is True
+
+
+def test_the_output_is_for_a_person(first_run: subprocess.CompletedProcess[str]) -> None:
+    """No score twice, each stage named once, nothing that libraries say of themselves."""
+    assert first_run.stdout.count("balanced accuracy") == 1
+    lines = first_run.stderr.splitlines()
+    for stage in ("data_ingestion", "prepare_base_model", "training", "evaluation"):
+        assert lines.count(stage) == 1
+        assert sum(line.startswith(f"{stage}: ") for line in lines) == 1, "how long it took"
+    assert not re.findall("absl|oneDNN|TensorFlow|cuda", first_run.stderr, flags=re.IGNORECASE)
 
 
 def test_a_run_leaves_the_tracked_files_as_they_were(
