@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .dicom_elements import EXPECTED, Elements
 from .dicom_pixels import StoredPixels, Words
 from .errors import ScanError
-from .grey_levels import LUNG_CENTRE_HU, LUNG_WIDTH_HU, to_8_bit, window
+from .grey_levels import LUNG_CENTRE_HU, LUNG_WIDTH_HU, look_up, to_8_bit, window
 
 MAX_SLOPE, MAX_OFFSET = 1e4, 1e6  # of rescale and window; CT has about 1 and -1024
 
@@ -30,9 +30,9 @@ def render(pixels: StoredPixels, elements: Elements) -> NDArray[np.uint8]:
     else:
         values = pixels.words.values().astype(np.int16 if pixels.words.signed else np.uint16)
         values[_is_padding(pixels.words, padding)] = values.min()
-        grey = to_8_bit(np.take(values, pixels.codes))
+        grey = to_8_bit(values[pixels.codes])
         return 255 - grey if inverted else grey
-    return np.asarray(np.take(table, pixels.codes))
+    return look_up(table, pixels.codes)
 
 
 @lru_cache(maxsize=32)  # 64 kB each; the slices of a series share one

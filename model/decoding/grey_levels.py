@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def to_8_bit(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
     if levels.dtype == np.uint8:
         return levels.astype(np.uint8)
     if levels.dtype == np.uint16:
-        return np.asarray(_table_of_depth(int(levels.max()))[levels])
+        return look_up(_table_of_depth(int(levels.max())), levels)
     low, high = _finite_range(levels)
     if low >= 0:
         whole = np.issubdtype(levels.dtype, np.integer)
@@ -84,10 +85,10 @@ def looks_like_hounsfield(levels: NDArray[np.generic]) -> bool:
     They are when their smallest value is that of air, once at most two values below it (what
     stands outside the field of view: -2000, -3024, -8192, …) are left out.
     """
-    present = np.flatnonzero(
-        np.bincount(np.ascontiguousarray(levels).ravel().view(np.uint16), minlength=2**16)
-    )
-    values = np.sort(present.astype(np.uint16).view(np.int16).astype(int))
+    found = np.zeros(2**16, np.bool_)
+    for block in _blocks(levels):
+        found[np.ascontiguousarray(block).view(np.uint16)] = True
+    values = np.sort(np.flatnonzero(found).astype(np.uint16).view(np.int16).astype(int))
     lowest, highest = AIR_HU
     padding = int((values < lowest).sum())
     if padding > MAX_PADDING_VALUES or padding == len(values):
@@ -121,12 +122,20 @@ def window(
     return stretch_linearly(values, centre - 0.5 - half, centre - 0.5 + half)
 
 
+def look_up(table: NDArray[np.uint8], codes: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return `table[codes]`. NumPy widens indices to 8 bytes each, so a block at a time."""
+    grey = np.empty(codes.shape, np.uint8)
+    for source, target in zip(_blocks(codes), _blocks(grey), strict=True):
+        target[...] = np.take(table, source)
+    return grey
+
+
 def _table_of_depth(largest: int) -> NDArray[np.uint8]:
     depth = next(depth for depth in WHOLE_DEPTHS if largest <= depth)
     return stretch_linearly(np.arange(2**16), 0.0, depth)
 
 
-def _blocks(levels: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
+def _blocks(levels: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield runs of rows of some BLOCK levels."""
     rows = max(BLOCK // max(levels[0].size, 1), 1)
     for start in range(0, len(levels), rows):

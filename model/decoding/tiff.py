@@ -24,6 +24,7 @@ from .decoded import Decoded
 from .errors import ScanError, check_size
 from .grey_levels import (
     colours_to_grey,
+    look_up,
     looks_like_hounsfield,
     to_8_bit,
     window,
@@ -227,13 +228,16 @@ def _grey(data: bytes, layout: Layout) -> NDArray[np.uint8]:
     return 255 - grey if layout.photometric == WHITE_IS_ZERO else grey
 
 
+def _as_words(levels: NDArray[np.generic]) -> NDArray[np.uint16]:
+    return np.ascontiguousarray(levels).view(np.uint16)
+
+
 def _of_levels(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
     if levels.dtype == np.uint8:
         return levels.astype(np.uint8)
     if levels.dtype == np.int16 and looks_like_hounsfield(levels):
-        return window(np.arange(-(2**15), 2**15).astype(np.float64))[
-            levels.astype(np.int32) + 2**15
-        ]
+        words = np.arange(2**16, dtype=np.uint16)
+        return look_up(window(words.view(np.int16).astype(np.float64)), _as_words(levels))
     if levels.dtype.kind == "f" and not np.isfinite(levels).any():
         raise ScanError(
             "Expected grey levels, received a picture without one finite number; export it again."
