@@ -30,12 +30,14 @@ class Card:
     temperature: float = 1.0
     threshold: float | None = None  # on the probability of disease; None takes the likeliest class
     conformal: Conformal | None = None  # when a scan is undecided; None in models that never say
+    healthy_classes: tuple[str, ...] = ()  # those that are no disease; without them, see decision.py
 
     @classmethod
     def read(cls, folder: Path) -> Card:
         """Read the card in a model's network folder."""
         fields = json.loads((folder / CARD).read_text(encoding="utf-8"))
         fields["classes"] = tuple(fields["classes"])
+        fields["healthy_classes"] = tuple(fields.get("healthy_classes", ()))
         fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
         if fields.get("conformal") is not None:
             error_rate, quantiles = (fields["conformal"][k] for k in ("error_rate", "quantiles"))

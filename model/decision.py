@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 HEALTHY = "normal"  # the folder name of scans without a finding
+BENIGN = ("benign*", "bengin*")  # findings that are no disease; IQ-OTH/NCCD's folder is misspelt
 
 
 def probabilities(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
@@ -26,39 +28,86 @@ def probabilities(logits: NDArray[np.float32], temperature: float = 1.0) -> NDAr
     return result
 
 
+def healthy_classes(classes: Sequence[str], patterns: Sequence[str] = (HEALTHY,)) -> list[str]:
+    """Return the classes that are no disease, in order.
+
+    Args:
+        classes: names.
+        patterns: of healthy ones, in any case of letters, with the wildcards * ? [ ]. Benign
+            findings (BENIGN) are no disease either, wherever there is a healthy class.
+    """
+
+    def matching(wanted: Sequence[str]) -> list[str]:
+        return [
+            name
+            for name in classes
+            if any(fnmatch.fnmatchcase(name.casefold(), w.casefold()) for w in wanted)
+        ]
+
+    return matching([*patterns, *BENIGN]) if matching(patterns) else []
+
+
+def healthy_indices(classes: Sequence[str], healthy: Sequence[str] = ()) -> list[int]:
+    """Return the positions of the healthy classes; none where no class is healthy.
+
+    Args:
+        classes: names.
+        healthy: names of the healthy ones; without them, what `healthy_classes` takes for healthy.
+    """
+    chosen = healthy or healthy_classes(classes)
+    return [place for place, name in enumerate(classes) if name in chosen]
+
+
 def healthy_index(classes: Sequence[str]) -> int | None:
     """Return the position of the class `normal`, in any case of letters; None without one."""
     return next((i for i, name in enumerate(classes) if name.casefold() == HEALTHY), None)
 
 
 def labels(
-    p: NDArray[np.float64], classes: Sequence[str], threshold: float | None = None
+    p: NDArray[np.float64],
+    classes: Sequence[str],
+    threshold: float | None = None,
+    healthy: Sequence[str] = (),
+    *,
+    stored: bool = False,
 ) -> NDArray[np.intp]:
     """Choose a class for each row.
 
     Args:
         p: probabilities (n, classes).
         classes: names, in the order of the columns.
-        threshold: the least probability of disease (1 - p of `normal`) at which a scan is called
-            diseased, 0-1; None, or classes without `normal`, takes the most probable class.
+        threshold: the least probability of disease (1 - p of the healthy classes) at which a scan
+            is called diseased, 0-1; None, or classes of which none is healthy, takes the most
+            probable class.
+        healthy: names of the healthy classes, see `healthy_indices`.
+        stored: whether the threshold is the model's own: then a scan whose most probable class is
+            a disease is called diseased whatever the threshold.
 
     Returns:
         Positions in `classes`, (n,).
     """
-    healthy = healthy_index(classes)
-    if threshold is None or healthy is None:
-        likeliest: NDArray[np.intp] = p.argmax(axis=1)
+    likeliest: NDArray[np.intp] = p.argmax(axis=1)
+    sound = healthy_indices(classes, healthy)
+    if threshold is None or not sound or len(sound) == len(classes):
         return likeliest
-    diseased = p.copy()
-    diseased[:, healthy] = -1.0
-    return np.where(1.0 - p[:, healthy] >= threshold, diseased.argmax(axis=1), healthy)
+    is_sound = np.isin(np.arange(len(classes)), sound)
+    sick = disease_probability(p, classes, healthy) >= threshold
+    if stored:
+        sick |= ~is_sound[likeliest]
+    return np.where(
+        sick,
+        np.where(is_sound, -1.0, p).argmax(axis=1),
+        np.where(is_sound, p, -1.0).argmax(axis=1),
+    )
 
 
-def disease_probability(p: NDArray[np.float64], classes: Sequence[str]) -> NDArray[np.float64]:
-    """Return the probability of disease, (n,): 1 - p of `normal`.
+def disease_probability(
+    p: NDArray[np.float64], classes: Sequence[str], healthy: Sequence[str] = ()
+) -> NDArray[np.float64]:
+    """Return the probability of disease, (n,): 1 - p of the healthy classes.
 
-    Two classes without `normal` have no healthy side; the second then counts as the disease.
+    Two classes none of which is healthy: the second then counts as the disease.
     """
-    healthy = healthy_index(classes)
-    result: NDArray[np.float64] = p[:, -1] if healthy is None else 1.0 - p[:, healthy]
+    sound = healthy_indices(classes, healthy)
+    result: NDArray[np.float64] = 1.0 - p[:, sound].sum(axis=1) if sound else p[:, -1]
     return result

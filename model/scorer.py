@@ -70,16 +70,15 @@ class Scorer:
             One row per image, in order, with the keys of `columns`; what could not be scored has
             `error` and None elsewhere.
         """
-        used_threshold = self.card.threshold if threshold is None else threshold
         rows: list[Row] = []
         under_way: deque[tuple[list[Shown | ScanError], Maps]] = deque()
         for batch in self._decoded_batches(images):
             pixels = [scan.pixels for scan in batch if isinstance(scan, Shown)]
             under_way.append((batch, self._runtime.start(np.stack(pixels)) if pixels else None))
             if len(under_way) == 2:  # so that the network never waits for this thread
-                rows += self._score(*under_way.popleft(), used_threshold, explain)
+                rows += self._score(*under_way.popleft(), threshold, explain)
         for batch, maps in under_way:
-            rows += self._score(batch, maps, used_threshold, explain)
+            rows += self._score(batch, maps, threshold, explain)
         return rows
 
     def _decoded_batches(self, images: Sequence[object]) -> Iterator[list[Shown | ScanError]]:
@@ -122,7 +121,14 @@ class Scorer:
         maps = under_way()
         features = feature_vectors(maps)
         p = decision.probabilities(self._head.logits(features), self.card.temperature)
-        chosen = decision.labels(p, self.card.classes, threshold)
+        card = self.card
+        chosen = decision.labels(
+            p,
+            card.classes,
+            card.threshold if threshold is None else threshold,
+            card.healthy_classes,
+            stored=threshold is None,
+        )
         scored = [row for row in rows if row["error"] is None]
         for row, index, row_p in zip(scored, chosen, p, strict=True):
             row["label"] = self.card.classes[index]

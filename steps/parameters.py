@@ -223,7 +223,20 @@ class Training(Section):
         0.95,
         gt=0,
         le=1,
-        description="Sensitivity on held-out scans that the stored threshold is chosen for.",
+        description="Sensitivity that the stored threshold keeps on held-out groups, as a floor: the "
+        "one-sided 95 % lower bound reaches it.",
+    )
+    undecided_error_rate: Real = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Share of each class's scans that the prediction sets may miss; a scan whose "
+        "set is not exactly one class is `undecided`.",
+    )
+    healthy_classes: str = Field(
+        "normal",
+        description="Patterns of the classes that are no disease, divided by semicolons, for "
+        "example `normal;cyst*`; classes that begin with `benign` are none either.",
     )
     flagged_share: Real = Field(
         0.02,

@@ -62,6 +62,7 @@ class Recipe:
     balanced: bool
     sensitivity: float  # that the operating threshold is to reach on held-out groups
     shrinkage: float = 1.0  # of the covariance within classes, see steps.training.head
+    healthy: tuple[str, ...] = ()  # classes that are no disease, see model.decision
 
 
 def protocols(scans: KeptScans, recipe: Recipe, repeats: int, seed: int) -> dict[str, Any]:
@@ -203,9 +204,11 @@ def _scored(
                     scans.vectors[train], labels, scans.groups[train], scans.classes,
                     l2=recipe.l2, balanced=recipe.balanced,
                     sensitivity=recipe.sensitivity, seed=seed + repeat,
-                    shrinkage=recipe.shrinkage,
+                    shrinkage=recipe.shrinkage, healthy=recipe.healthy,
                 )  # fmt: skip
-                answers = decision.labels(p[repeat, held_out], scans.classes, threshold)
+                answers = decision.labels(
+                    p[repeat, held_out], scans.classes, threshold, recipe.healthy, stored=True
+                )
                 called_at_threshold[repeat, held_out] = answers
             for name, baseline in baselines.items():
                 seen = scans.measured[name]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.artefact import NETWORK, Card, Head
+from model.decision import HEALTHY, healthy_classes
 from model.features import feature_count
 from model.keras_network import build_base, build_head, with_head
 from model.network import export
@@ -71,6 +72,8 @@ def training(
     sensitivity: float,
     flagged_share: float,
     seed: int,
+    undecided_error_rate: float = 0.05,
+    healthy_patterns: str = HEALTHY,
 ) -> Trained:
     """Train the head, or the last blocks and the head, and save the model.
 
@@ -86,6 +89,8 @@ def training(
         sensitivity: that the stored threshold is to reach, 0-1.
         flagged_share: of chest CT that may be called out of domain at most, 0-1.
         seed: of views, batches and dropout. One seed gives one model.
+        undecided_error_rate: share of each class that prediction sets may miss, 0-1.
+        healthy_patterns: of the classes that are no disease, see `healthy_of`.
 
     Raises:
         StageError: the data, or a class in them, or the base is missing or does not fit.
@@ -95,6 +100,7 @@ def training(
     every_row = read_manifest(data)
     rows = [row for row in every_row if row.split in ("train", "validation")]
     _check_classes(rows, base)
+    healthy = healthy_of(base.classes, healthy_patterns)
     summary = read_summary(data)
     keras_base = build_base(base.tensors(), base.preprocessing.image_size_px)
     keras_head = build_head(feature_count(keras_base.output_shape[1:]), len(base.classes))
@@ -114,8 +120,9 @@ def training(
         )
         print_progress("calibrating on held-out groups")
         calibration, out_of_domain = fit_operating_limits(
-            features, rows, base.classes, head_settings, sensitivity, flagged_share, seed
-        )
+            features, rows, base.classes, head_settings, sensitivity, flagged_share,
+            undecided_error_rate, healthy, seed,
+        )  # fmt: skip
         card = Card(
             classes=base.classes,
             preprocessing=base.preprocessing,
@@ -124,6 +131,8 @@ def training(
             phantom=summary["phantom"],
             temperature=calibration.temperature,
             threshold=calibration.threshold,
+            conformal=calibration.conformal,
+            healthy_classes=healthy,
         )
         _save(folder, network, base, head, out_of_domain, card, with_head(keras_base, head))
         seen = training_scans(data, every_row, summary.get("group_distance_bits"))
@@ -152,6 +161,35 @@ def _check_classes(rows: Sequence[ManifestRow], base: Base) -> None:
             f"{', '.join(sorted(found)) or 'none'}. Run prepare_base_model again, or give each "
             "class more scans."
         )
+
+
+def healthy_of(classes: Sequence[str], patterns: str) -> tuple[str, ...]:
+    """Return the classes that are no disease.
+
+    Args:
+        classes: names.
+        patterns: with the wildcards * ? [ ], divided by semicolons, in any case of letters.
+
+    Returns:
+        Their names; none where only the default is asked for and no class has that name.
+
+    Raises:
+        StageError: a pattern fits no class, or every class is healthy.
+    """
+    wanted = [pattern.strip() for pattern in patterns.split(";") if pattern.strip()]
+    idle = [pattern for pattern in wanted if not healthy_classes(classes, [pattern])]
+    if idle and patterns.strip() != HEALTHY:
+        raise StageError(
+            f"Expected healthy_classes to name classes of {', '.join(classes)}; no class fits "
+            f"{', '.join(idle)}. Change healthy_classes."
+        )
+    found = healthy_classes(classes, wanted)
+    if found and len(found) == len(classes):
+        raise StageError(
+            f"Expected healthy_classes to leave a disease among {', '.join(classes)}; every class "
+            f"is healthy by {patterns!r}. Change healthy_classes."
+        )
+    return tuple(found)
 
 
 def _fine_tuned_base(
@@ -248,6 +286,8 @@ def main(settings: Training, data: Path, prepared: Path, output: Path) -> None:
             sensitivity=settings.sensitivity,
             flagged_share=settings.flagged_share,
             seed=settings.seed,
+            undecided_error_rate=settings.undecided_error_rate,
+            healthy_patterns=settings.healthy_classes,
         )
         training_log.log_outputs(result.history, output)
     if not started_by_main():

@@ -14,14 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.stats import beta
 from sklearn.metrics import brier_score_loss, log_loss
 
-from model.decision import disease_probability, healthy_index, probabilities
+from model.conformal import Conformal, fit_conformal
+from model.decision import disease_probability, healthy_indices, probabilities
+from steps.metrics import proportion
 from steps.training.bootstrap import group_weights, interval, weighted_share
-from steps.training.cross_validation import held_out_logits
+from steps.training.cross_validation import grouped_folds, held_out_logits
 
 BINS = 10  # of confidence, equally wide, as in reliability diagrams since Guo et al. 2017
 REPEATS = 5
+CONFIDENCE = 0.95  # of the one-sided lower bound of the sensitivity
+LIKELIEST = 0.5  # probability of disease above which some disease, all together, is likelier
 # A strong L2 penalty keeps logits small, hence the low end; beyond these bounds, too few held-out
 # mistakes are left to learn from.
 TEMPERATURES = (0.003, 10.0)
@@ -34,6 +39,7 @@ class Calibration:
 
     temperature: float
     threshold: float | None  # on the probability of disease; None: the likeliest class
+    conformal: Conformal | None  # when a scan is undecided; None where no group could be held out
     report: dict[str, Any]  # JSON-ready
 
 
@@ -48,6 +54,8 @@ def calibrate(
     sensitivity: float,
     seed: int,
     shrinkage: float = 1.0,
+    undecided_error_rate: float = 0.05,
+    healthy: Sequence[str] = (),
 ) -> Calibration:
     """Fit the temperature and choose the threshold on held-out groups.
 
@@ -58,12 +66,14 @@ def calibrate(
         classes: names in the order of the indices.
         l2: of the head, see steps.training.head.
         balanced: likewise.
-        sensitivity: share of diseased held-out scans that the threshold must call diseased, 0-1.
+        sensitivity: share of diseased scans that the threshold is surely to call diseased, 0-1.
         seed: of the folds.
         shrinkage: of the covariance within classes, see steps.training.head.
+        undecided_error_rate: share of each class that prediction sets may miss, 0-1.
+        healthy: names of the classes that are no disease, see model.decision.
 
     Returns:
-        Temperature 1 and no threshold where the groups are too few to hold any out.
+        Temperature 1, no threshold and never undecided where the groups are too few to hold any out.
     """
     repeats = [
         held_out_logits(
@@ -82,7 +92,7 @@ def calibrate(
     known = np.isfinite(logits).all(axis=1)
     if not known.all():
         unknown = {"scans": 0, "temperature": 1.0, "threshold": None}
-        return Calibration(1.0, None, unknown | {"stated_sensitivity": sensitivity})
+        return Calibration(1.0, None, None, unknown | {"stated_sensitivity": sensitivity})
     temperature = fit_temperature(logits, actual)
     report = {
         "scans": len(labels),
@@ -92,15 +102,25 @@ def calibrate(
         "before": calibration_scores(probabilities(logits), actual),
         "after": calibration_scores(probabilities(logits, temperature), actual),
     }
+    mean_logits = np.mean(repeats, axis=0, dtype=np.float64).astype(np.float32)
+    one_answer = probabilities(mean_logits, temperature)
+    conformal = fit_conformal(one_answer, labels, undecided_error_rate)
+    report["undecided"] = held_out_coverage(
+        one_answer, labels, groups, classes, undecided_error_rate, seed
+    )
     threshold = None
-    if healthy_index(classes) is not None:
-        p = disease_probability(probabilities(logits, temperature), classes)
-        sick = actual != healthy_index(classes)
-        threshold = threshold_for_sensitivity(p, sick, sensitivity)
+    sound = healthy_indices(classes, healthy)
+    if sound:
+        p = disease_probability(probabilities(logits, temperature), classes, healthy)
+        sick = ~np.isin(actual, sound)
+        floor = floor_threshold(p, sick, groups, sensitivity)
+        threshold = floor.threshold
         report |= operating_point(p >= threshold, sick, np.tile(groups, REPEATS), seed)
-        report |= {"threshold_spread": threshold_spread(p, sick, groups, sensitivity, seed)}
+        share = float((p[sick] >= threshold).mean())
+        report["threshold_spread"] = threshold_spread(p, sick, groups, share, seed)
+        report["sensitivity_floor"] = dataclasses.asdict(floor)
     report |= {"threshold": threshold, "stated_sensitivity": sensitivity}
-    return Calibration(temperature, threshold, report)
+    return Calibration(temperature, threshold, conformal, report)
 
 
 def fit_temperature(logits: NDArray[np.float32], actual: Labels) -> float:
@@ -185,6 +205,107 @@ def threshold_for_sensitivity(
     return float(np.floor(ranked[needed - 1] * 1e4) / 1e4)
 
 
+@dataclasses.dataclass(frozen=True)
+class Floor:
+    """A threshold and how sure it is that the stated sensitivity is kept."""
+
+    threshold: float  # for `p >= threshold`
+    lower_bound: float  # of the sensitivity, one-sided, at CONFIDENCE
+    reached: bool  # whether that bound is at least the stated sensitivity
+    groups: float  # effective number of diseased groups (Kish 1965)
+
+
+def floor_threshold(
+    p: NDArray[np.float64],
+    sick: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+    sensitivity: float,
+) -> Floor:
+    """Find the highest threshold whose sensitivity is surely at least the stated one.
+
+    Surely: the one-sided lower bound of Clopper & Pearson (1934) at CONFIDENCE, where scans count
+    as many as their groups are worth. Too few groups cannot be that sure; then it is the highest
+    that reaches the stated share, and `reached` says so. Never above LIKELIEST, where a scan
+    whose likeliest class is the disease would be called healthy.
+
+    Args:
+        p: probability of disease of held-out scans, repeat after repeat (repeats x n,).
+        sick: whether the scan is diseased, likewise.
+        groups: of each scan (n,).
+        sensitivity: 0-1.
+    """
+    sizes = np.unique(groups[sick[: len(groups)]], return_counts=True)[1].astype(np.float64)
+    worth = float(sizes.sum() ** 2 / (sizes**2).sum())
+    ranked = np.sort(p[sick])[::-1]
+    bounds = lower_bound(np.arange(1, len(ranked) + 1) / len(ranked), worth)
+    sure = bounds >= sensitivity
+    if sure.any():
+        chosen = float(np.floor(ranked[sure.argmax()] * 1e4) / 1e4)
+    else:
+        chosen = threshold_for_sensitivity(p, sick, sensitivity)
+    threshold = min(chosen, LIKELIEST)
+    bound = float(lower_bound(np.array([(p[sick] >= threshold).mean()]), worth)[0])
+    return Floor(threshold, bound, bound >= sensitivity, worth)
+
+
+def lower_bound(shares: NDArray[np.float64], groups: float) -> NDArray[np.float64]:
+    """Return the one-sided lower bounds of shares, at CONFIDENCE (Clopper & Pearson 1934)."""
+    found = shares * groups
+    bounds: NDArray[np.float64] = beta.ppf(1 - CONFIDENCE, found, groups - found + 1)
+    return np.where(found > 0, bounds, 0.0)
+
+
+def held_out_coverage(
+    p: NDArray[np.float64],
+    labels: Labels,
+    groups: NDArray[np.str_],
+    classes: Sequence[str],
+    error_rate: float,
+    seed: int,
+) -> dict[str, Any] | None:
+    """Measure prediction sets on groups that their quantiles were not chosen on.
+
+    Args:
+        p: held-out probabilities (n, classes).
+        labels: class indices (n,).
+        groups: of each scan (n,).
+        classes: names in the order of the indices.
+        error_rate: of the sets.
+        seed: of the folds.
+
+    Returns:
+        See `coverage`; None where the groups are too few.
+    """
+    sets = np.zeros(p.shape, dtype=bool)
+    done = np.zeros(len(p), dtype=bool)
+    for fitted, held_out in grouped_folds(labels, groups, seed):
+        found = fit_conformal(p[fitted], labels[fitted], error_rate)
+        sets[held_out], done[held_out] = found.prediction_sets(p[held_out]), True
+    if not done.any():
+        return None
+    return {"error_rate": error_rate} | coverage(sets[done], labels[done], classes)
+
+
+def coverage(
+    sets: NDArray[np.bool_], actual: Labels, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Describe prediction sets (n, classes) of scans whose classes (n,) are known.
+
+    Returns:
+        `undecided`: share of sets that are not exactly one class, with its interval; `coverage`:
+        per class that occurs, the share of its scans whose set holds it.
+    """
+    undecided = sets.sum(axis=1) != 1
+    covered = sets[np.arange(len(actual)), actual]
+    return {
+        "undecided": proportion(int(undecided.sum()), len(undecided)),
+        "coverage": {
+            classes[c]: proportion(int(covered[actual == c].sum()), int((actual == c).sum()))
+            for c in np.unique(actual)
+        },
+    }
+
+
 def held_out_threshold(
     vectors: NDArray[np.float32],
     labels: Labels,
@@ -196,6 +317,7 @@ def held_out_threshold(
     sensitivity: float,
     seed: int,
     shrinkage: float = 1.0,
+    healthy: Sequence[str] = (),
 ) -> float | None:
     """Choose the threshold as `calibrate` does, on one shuffle: for cross-validating the choice.
 
@@ -206,15 +328,15 @@ def held_out_threshold(
         On the probability of disease at temperature 1 (a temperature would move both alike); None
         where there is no healthy class or the groups are too few to hold any out.
     """
-    healthy = healthy_index(classes)
+    sound = healthy_indices(classes, healthy)
     logits = held_out_logits(
         vectors, labels, groups, len(classes),
         l2=l2, balanced=balanced, seed=seed, shrinkage=shrinkage,
     )  # fmt: skip
-    if healthy is None or not np.isfinite(logits).all():
+    if not sound or not np.isfinite(logits).all():
         return None
-    p = disease_probability(probabilities(logits), classes)
-    return threshold_for_sensitivity(p, labels != healthy, sensitivity)
+    p = disease_probability(probabilities(logits), classes, healthy)
+    return floor_threshold(p, ~np.isin(labels, sound), groups, sensitivity).threshold
 
 
 def operating_point(

@@ -20,6 +20,8 @@ def fit_operating_limits(
     head_settings: HeadSettings,
     sensitivity: float,
     flagged_share: float,
+    undecided_error_rate: float,
+    healthy: Sequence[str],
     seed: int,
 ) -> tuple[Calibration, OutOfDomain]:
     """Fit temperature, threshold and the distance beyond which a picture is no scan.
@@ -29,8 +31,10 @@ def fit_operating_limits(
         rows: of the same scans, in the same order.
         classes: names in the order of the head's outputs.
         head_settings: of the head that is served; cross-validated heads have the same loss.
-        sensitivity: that the threshold is to reach, 0-1.
+        sensitivity: that the threshold is surely to reach, 0-1.
         flagged_share: of chest CT that may be called out of domain at most, 0-1.
+        undecided_error_rate: share of each class that prediction sets may miss, 0-1.
+        healthy: names of the classes that are no disease.
         seed: of folds and draws.
     """
     groups = np.array([row.group for row in rows])
@@ -44,5 +48,7 @@ def fit_operating_limits(
         sensitivity=sensitivity,
         seed=seed,
         shrinkage=head_settings.shrinkage,
+        undecided_error_rate=undecided_error_rate,
+        healthy=healthy,
     )
     return calibration, fit_out_of_domain(features.vectors, groups, flagged_share, seed)
