@@ -30,7 +30,7 @@ class Card:
     temperature: float = 1.0
     threshold: float | None = None  # on the probability of disease; None takes the likeliest class
     conformal: Conformal | None = None  # when a scan is undecided; None in models that never say
-    healthy_classes: tuple[str, ...] = ()  # those that are no disease; without them, see decision.py
+    healthy_classes: tuple[str, ...] = ()  # no disease; none: see decision.py
 
     @classmethod
     def read(cls, folder: Path) -> Card:

@@ -94,11 +94,9 @@ def labels(
     sick = disease_probability(p, classes, healthy) >= threshold
     if stored:
         sick |= ~is_sound[likeliest]
-    return np.where(
-        sick,
-        np.where(is_sound, -1.0, p).argmax(axis=1),
-        np.where(is_sound, p, -1.0).argmax(axis=1),
-    )
+    diseased = np.where(is_sound, -1.0, p).argmax(axis=1)
+    result: NDArray[np.intp] = np.where(sick, diseased, np.where(is_sound, p, -1.0).argmax(axis=1))
+    return result
 
 
 def disease_probability(

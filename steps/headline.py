@@ -23,6 +23,22 @@ def headline(scores_path: Path) -> str:
                 f"{name:<17} {result[name]['value']:.3f}  (95 % interval {low:.3f} to {high:.3f}, "
                 f"n = {result[name]['n']})"
             )
+    floor = result.get("sensitivity_floor")
+    if floor and floor["missed"]:
+        how = "beyond chance" if floor["surely_missed"] else "within chance"
+        lines.append(
+            f"floor missed      a sensitivity of {floor['stated']:.3f} is stated; the test split's "
+            f"{floor['value']:.3f} is below it, {how}"
+        )
+    if floor and floor["held_out"] and not floor["held_out"]["reached"]:
+        lines.append(
+            f"floor unproven    on held-out groups the sensitivity is at least "
+            f"{floor['held_out']['lower_bound']:.3f}, with 95 % confidence; "
+            f"{floor['stated']:.3f} is stated"
+        )
+    if result.get("undecided"):
+        share = result["undecided"]["undecided"]["value"]
+        lines.append(f"undecided         {share:.3f}  (share of the test scans)")
     if result["roc_auc"] is not None:
         lines.append(f"ROC AUC           {result['roc_auc']:.3f}")
     if "protocol" in result and result["protocol"]["protocols"]["grouped"]["model_at_threshold"]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from model.decision import disease_probability, healthy_index
+from model.decision import disease_probability, healthy_index, healthy_indices
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float] | None:
@@ -37,6 +37,7 @@ def scores(
     predicted: NDArray[np.int64],
     p: NDArray[np.float64],
     classes: Sequence[str],
+    healthy: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score predictions.
 
@@ -45,6 +46,7 @@ def scores(
         predicted: class indices (n,).
         p: probabilities (n, classes).
         classes: names in the order of the indices.
+        healthy: names of those that are no disease, see model.decision.
 
     Returns:
         JSON-ready: `accuracy` and `loss` (cross-entropy, nats) first; intervals are 95 % Wilson.
@@ -58,9 +60,10 @@ def scores(
         "accuracy_ci95": proportion(int((actual == predicted).sum()), len(actual))["ci95"],
         "balanced_accuracy": balanced_accuracy(actual, predicted),
         "roc_auc": roc_auc(actual, p, classes),
+        "disease_roc_auc": disease_roc_auc(actual, p, classes, healthy),
         "brier": float(metrics.brier_score_loss(actual, p, labels=every, scale_by_half=False)),
     }
-    result |= _disease_scores(actual, predicted, classes)
+    result |= _disease_scores(actual, predicted, classes, healthy)
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         actual, predicted, labels=every, zero_division=0.0
     )
@@ -111,6 +114,26 @@ def roc_auc(
     return None if None in areas else float(np.mean([a for a in areas if a is not None]))
 
 
+def disease_roc_auc(
+    actual: NDArray[np.int64],
+    p: NDArray[np.float64],
+    classes: Sequence[str],
+    healthy: Sequence[str] = (),
+) -> float | None:
+    """Return the area under the ROC curve of disease; None without a healthy class.
+
+    Args:
+        actual: class indices (n,).
+        p: probabilities (n, classes).
+        classes: names.
+        healthy: names of those that are no disease.
+    """
+    sound = healthy_indices(classes, healthy)
+    if not sound:
+        return None
+    return _auc(~np.isin(actual, sound), disease_probability(p, classes, healthy))
+
+
 def _auc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float | None:
     if positive.all() or not positive.any():
         return None
@@ -118,15 +141,18 @@ def _auc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float | Non
 
 
 def _disease_scores(
-    actual: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
+    actual: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    classes: Sequence[str],
+    healthy: Sequence[str],
 ) -> dict[str, Any]:
-    healthy = healthy_index(classes)
-    if healthy is None and len(classes) > 2:
+    sound = healthy_indices(classes, healthy)
+    if not sound and len(classes) > 2:
         return {"positive": None, "sensitivity": None, "specificity": None}
-    negative = 0 if healthy is None else healthy
-    sick, called_sick = actual != negative, predicted != negative
+    negative = sound or [0]
+    sick, called_sick = ~np.isin(actual, negative), ~np.isin(predicted, negative)
     return {
-        "positive": [name for i, name in enumerate(classes) if i != negative],
+        "positive": [name for i, name in enumerate(classes) if i not in negative],
         "sensitivity": proportion(int((sick & called_sick).sum()), int(sick.sum())),
         "specificity": proportion(int((~sick & ~called_sick).sum()), int((~sick).sum())),
     }

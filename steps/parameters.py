@@ -223,7 +223,7 @@ class Training(Section):
         0.95,
         gt=0,
         le=1,
-        description="Sensitivity that the stored threshold keeps on held-out groups, as a floor: the "
+        description="Sensitivity that the stored threshold keeps on held-out groups, a floor: the "
         "one-sided 95 % lower bound reaches it.",
     )
     undecided_error_rate: Real = Field(

@@ -25,6 +25,7 @@ from scans.manifest import MANIFEST, ManifestRow, read_manifest
 from steps.errors import StageError, one_sentence_errors
 from steps.evaluation.context import context_sections, start_protocols
 from steps.evaluation.context_plots import write_context
+from steps.evaluation.operating import sensitivity_floor, undecided_section
 from steps.evaluation.plots import write_plots
 from steps.evaluation.report import write_report
 from steps.evaluation.workers import workers
@@ -38,6 +39,7 @@ from steps.registry.register import register as register_version
 from steps.tensorflow_quietly import import_quietly
 from steps.tracking import git_commit, log_params, print_progress, stage_run, started_by_main
 from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
+from steps.training.record import read_record
 
 BATCH = 64  # scans handed to the pyfunc at a time
 NETWORK_FOLDER = Path("artifacts", "network")  # of a saved pyfunc
@@ -87,9 +89,12 @@ def evaluation(
         index = {name: i for i, name in enumerate(card.classes)}
         actual = np.array([index[row.label] for row in rows], dtype=np.int64)
         predicted = np.array([index[label] for label in predictions["label"]], dtype=np.int64)
-        result = scores(actual, predicted, p, card.classes)
+        result = scores(actual, predicted, p, card.classes, card.healthy_classes)
         groups = np.array([row.group for row in rows])
         result |= group_intervals(actual, predicted, p, groups, card.classes)
+        record = read_record(trained)
+        result["sensitivity_floor"] = sensitivity_floor(result["sensitivity"], record, card)
+        result["undecided"] = undecided_section(p, actual, card)
         result["phantom"] = card.phantom
         result["model_digest"] = digest_of(folder)  # whose scores they are
         print_progress("comparing with the full-precision network")
@@ -208,7 +213,10 @@ def agreement(
         card: the model's classes and threshold.
     """
     difference = np.abs(p - reference)
-    here, there = (labels(each, card.classes, card.threshold) for each in (p, reference))
+    here, there = (
+        labels(each, card.classes, card.threshold, card.healthy_classes, stored=True)
+        for each in (p, reference)
+    )
     return {
         "same_label": float((here == there).mean()),
         "largest_probability_difference": float(difference.max()),

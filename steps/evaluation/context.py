@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model.artefact import Card, Head
-from model.decision import disease_probability, healthy_index
+from model.decision import disease_probability, healthy_indices
 from model.decoding.scan_file import decode_grey
 from scans.fingerprints import near_duplicate_groups, perceptual_hash
 from scans.manifest import ManifestRow, read_summary
@@ -107,6 +107,7 @@ def kept_scans(
         measured={name: np.stack([m[name] for m in measured]) for name in measured[0]},
         classes=card.classes,
         sources=np.array([row.source or "" for row in rows]),
+        healthy=card.healthy_classes,
     )
 
 
@@ -197,12 +198,12 @@ def source_sections(scans: KeptScans, recipe: Recipe, seed: int) -> dict[str, An
         return solve_head(features, labels, classes, recipe.l2, recipe.balanced, recipe.shrinkage)
 
     own = scans.vectors[:, 0]
-    healthy = healthy_index(scans.classes)
+    healthy = healthy_indices(scans.classes, scans.healthy)
     measured = {name: scans.measured[name] for name in SHORTCUTS}
     return {
         "leave_one_source_out": leave_one_source_out(
             own, scans.labels, scans.groups, scans.sources, scans.classes, fit,
-            [] if healthy is None else [healthy], seed,
+            healthy, seed,
         ),
         "shortcut_audit": shortcut_audit(
             own, scans.labels, scans.groups, scans.sources, measured, fit, seed
@@ -272,12 +273,13 @@ def calibration_section(
         card: of the model.
         record: of the training.
     """
+    disease = disease_probability(p, card.classes, card.healthy_classes)
     return {
         "held_out_groups": record.calibration,
         "test": {
             "before": calibration_scores(without_temperature(p, card.temperature), actual),
             "after": calibration_scores(p, actual),
-            "mean_disease_probability": float(disease_probability(p, card.classes).mean()),
+            "mean_disease_probability": float(disease.mean()),
         },
     }
 

@@ -6,7 +6,7 @@ All heads are trained on kept features (see cross_validation.py), so that a prot
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
 from model import decision
-from model.decision import disease_probability, healthy_index, probabilities
+from model.decision import disease_probability, healthy_indices, probabilities
 from model.out_of_domain import fit_out_of_domain
 from steps.evaluation.baselines import BASELINES, Baseline
 from steps.metrics import balanced_accuracy, roc_auc
@@ -40,6 +40,7 @@ class KeptScans:
     measured: Mapping[str, NDArray[np.float64]]  # what each baseline looks at, (n, values)
     classes: tuple[str, ...]
     sources: NDArray[np.str_]  # where each scan comes from (n,); "" where there is one source
+    healthy: tuple[str, ...] = ()  # classes that are no disease, see model.decision
 
     def taken(self, positions: NDArray[np.intp]) -> KeptScans:
         """Return the scans at these positions; a position may come twice."""
@@ -51,6 +52,7 @@ class KeptScans:
             {name: values[positions] for name, values in self.measured.items()},
             self.classes,
             self.sources[positions],
+            self.healthy,
         )
 
 
@@ -62,7 +64,6 @@ class Recipe:
     balanced: bool
     sensitivity: float  # that the operating threshold is to reach on held-out groups
     shrinkage: float = 1.0  # of the covariance within classes, see steps.training.head
-    healthy: tuple[str, ...] = ()  # classes that are no disease, see model.decision
 
 
 def protocols(scans: KeptScans, recipe: Recipe, repeats: int, seed: int) -> dict[str, Any]:
@@ -204,10 +205,10 @@ def _scored(
                     scans.vectors[train], labels, scans.groups[train], scans.classes,
                     l2=recipe.l2, balanced=recipe.balanced,
                     sensitivity=recipe.sensitivity, seed=seed + repeat,
-                    shrinkage=recipe.shrinkage, healthy=recipe.healthy,
+                    shrinkage=recipe.shrinkage, healthy=scans.healthy,
                 )  # fmt: skip
                 answers = decision.labels(
-                    p[repeat, held_out], scans.classes, threshold, recipe.healthy, stored=True
+                    p[repeat, held_out], scans.classes, threshold, scans.healthy, stored=True
                 )
                 called_at_threshold[repeat, held_out] = answers
             for name, baseline in baselines.items():
@@ -249,7 +250,7 @@ def summary(
         done = calls >= 0
         if done.any():
             some_p = None if p is None else p[repeat, done]
-            per_repeat.append(_measures(scans.labels[done], calls[done], some_p, scans.classes))
+            per_repeat.append(_measures(scans.labels[done], calls[done], some_p, scans))
     result: dict[str, Any] = {}
     for name in per_repeat[0] if per_repeat else ():
         values = [measures[name] for measures in per_repeat]
@@ -261,28 +262,29 @@ def summary(
     for name, draws in _bootstrap(scans, called, seed).items():
         if name in result:
             result[name]["ci95"] = interval(draws)
-    healthy = healthy_index(scans.classes)
-    if p is not None and "roc_auc" in result and healthy is not None and len(scans.classes) == 2:
+    sound = healthy_indices(scans.classes, scans.healthy)
+    if p is not None and "roc_auc" in result and sound and len(scans.classes) == 2:
         disease = np.stack([disease_probability(some, scans.classes) for some in p])
-        draws = weighted_auc(group_weights(scans.groups, seed), scans.labels != healthy, disease)
+        sick = ~np.isin(scans.labels, sound)
+        draws = weighted_auc(group_weights(scans.groups, seed), sick, disease)
         result["roc_auc"]["ci95"] = interval(draws)
     return result
 
 
 def _measures(
-    labels: Labels, called: Labels, p: NDArray[np.float64] | None, classes: Sequence[str]
+    labels: Labels, called: Labels, p: NDArray[np.float64] | None, scans: KeptScans
 ) -> dict[str, float | None]:
     measures: dict[str, float | None] = {
         "accuracy": float((labels == called).mean()),
         "balanced_accuracy": balanced_accuracy(labels, called),
     }
     if p is not None:
-        measures["roc_auc"] = roc_auc(labels, p, classes)
-    healthy = healthy_index(classes)
-    if healthy is not None:
-        sick = labels != healthy
-        measures["sensitivity"] = float((called[sick] != healthy).mean())
-        measures["specificity"] = float((called[~sick] == healthy).mean())
+        measures["roc_auc"] = roc_auc(labels, p, scans.classes)
+    sound = healthy_indices(scans.classes, scans.healthy)
+    if sound:
+        sick, called_sick = ~np.isin(labels, sound), ~np.isin(called, sound)
+        measures["sensitivity"] = float(called_sick[sick].mean())
+        measures["specificity"] = float((~called_sick[~sick]).mean())
     return measures
 
 
@@ -303,12 +305,14 @@ def _bootstrap(
         "accuracy": weighted_share(weights, right),
         "balanced_accuracy": np.mean(list(recalls.values()), axis=0),
     }
-    healthy = healthy_index(scans.classes)
-    if healthy in recalls and healthy is not None:
-        draws["specificity"] = recalls[healthy]
-    sick = labels != healthy
-    if healthy is not None and sick.any():
-        of = called[:, scored][:, sick]
-        found = ((of >= 0) & (of != healthy)).sum(axis=0) / answers[sick]  # whatever the disease
-        draws["sensitivity"] = weighted_share(weights[:, sick], found)
+    sound = healthy_indices(scans.classes, scans.healthy)
+    if sound:
+        sick = ~np.isin(labels, sound)
+        of = called[:, scored]
+        called_sick = ~np.isin(of, sound)
+        both = (("sensitivity", sick, called_sick), ("specificity", ~sick, ~called_sick))
+        for name, some, hit in both:
+            share = ((of >= 0) & hit)[:, some].sum(axis=0) / answers[some]  # whatever the disease
+            if some.any():
+                draws[name] = weighted_share(weights[:, some], share)
     return draws

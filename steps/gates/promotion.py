@@ -12,6 +12,7 @@ import mlflow
 
 from steps.gates.evidence import TAG_LENGTH, artefact_errors, download_version, store
 from steps.gates.external import external_gate
+from steps.gates.floor import sensitivity_floor_gate
 from steps.gates.production import Margins, production_gates
 from steps.gates.staging import Gate, StoredModel, staging_gates
 from steps.registry.client import Registry, Snapshot, Version
@@ -135,6 +136,8 @@ def _gates(
                 data=request.data,
                 margins=request.margins,
             )
+            floor = sensitivity_floor_gate(version.tags)
+            gates += [floor] if floor else []
     store(registry, version, to, gates, datetime.now(UTC).strftime(TIME_FORMAT))
     return gates
 

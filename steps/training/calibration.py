@@ -73,7 +73,7 @@ def calibrate(
         healthy: names of the classes that are no disease, see model.decision.
 
     Returns:
-        Temperature 1, no threshold and never undecided where the groups are too few to hold any out.
+        Temperature 1, no threshold and no prediction sets where the groups are too few.
     """
     repeats = [
         held_out_logits(
@@ -102,7 +102,7 @@ def calibrate(
         "before": calibration_scores(probabilities(logits), actual),
         "after": calibration_scores(probabilities(logits, temperature), actual),
     }
-    mean_logits = np.mean(repeats, axis=0, dtype=np.float64).astype(np.float32)
+    mean_logits: NDArray[np.float32] = np.stack(repeats).mean(axis=0)
     one_answer = probabilities(mean_logits, temperature)
     conformal = fit_conformal(one_answer, labels, undecided_error_rate)
     report["undecided"] = held_out_coverage(
@@ -286,9 +286,7 @@ def held_out_coverage(
     return {"error_rate": error_rate} | coverage(sets[done], labels[done], classes)
 
 
-def coverage(
-    sets: NDArray[np.bool_], actual: Labels, classes: Sequence[str]
-) -> dict[str, Any]:
+def coverage(sets: NDArray[np.bool_], actual: Labels, classes: Sequence[str]) -> dict[str, Any]:
     """Describe prediction sets (n, classes) of scans whose classes (n,) are known.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from model.decision import probabilities
 from steps.training.calibration import (
@@ -12,6 +13,9 @@ from steps.training.calibration import (
     calibration_scores,
     expected_calibration_error,
     fit_temperature,
+    floor_threshold,
+    held_out_coverage,
+    lower_bound,
     reliability,
     threshold_for_sensitivity,
     without_temperature,
@@ -88,3 +92,62 @@ def test_no_threshold_without_a_healthy_class_and_none_without_groups() -> None:
     assert calibrate(vectors, labels, groups, ("a", "b"), **options).threshold is None
     few = calibrate(vectors, labels, labels.astype(str), ("a", "normal"), **options)
     assert (few.temperature, few.threshold) == (1.0, None)
+
+
+def test_the_floor_is_kept_with_confidence_or_said_to_be_unproven() -> None:
+    rng = np.random.default_rng(0)
+    p = np.concatenate([rng.beta(6, 2, 300), rng.beta(2, 6, 100)])
+    sick = np.arange(400) < 300
+    groups = np.arange(400).astype(str)
+    many = floor_threshold(p, sick, groups, 0.9)
+    plain = threshold_for_sensitivity(p, sick, 0.9)
+    assert many.reached and many.lower_bound >= 0.9
+    assert many.threshold < plain  # a floor with confidence lies below the point estimate
+    assert (p[sick] >= many.threshold).mean() > 0.9
+    assert many.groups == pytest.approx(300)
+    in_tens = floor_threshold(p, sick, (np.arange(400) // 10).astype(str), 0.9)
+    assert in_tens.groups == pytest.approx(30)
+    assert in_tens.threshold < many.threshold  # thirty patients say less than 300
+    few = floor_threshold(p, sick, (np.arange(400) // 100).astype(str), 0.9)
+    assert not few.reached and few.lower_bound < 0.9
+    assert few.threshold <= plain
+
+
+def test_the_stored_threshold_is_never_above_one_half() -> None:
+    p = np.concatenate([np.linspace(0.9, 1, 200), np.zeros(50)])
+    floor = floor_threshold(p, np.arange(250) < 200, np.arange(250).astype(str), 0.95)
+    assert floor.threshold == 0.5 and floor.reached
+
+
+def test_the_lower_bound_is_clopper_and_pearsons() -> None:
+    expected = binomtest(95, 100).proportion_ci(0.90, method="exact").low
+    assert lower_bound(np.array([0.95]), 100)[0] == pytest.approx(expected)
+    assert lower_bound(np.array([0.0]), 100)[0] == 0
+    assert lower_bound(np.array([1.0]), 59)[0] == pytest.approx(0.05 ** (1 / 59))
+
+
+def test_prediction_sets_of_held_out_groups_cover_what_they_promise() -> None:
+    rng = np.random.default_rng(0)
+    labels = (np.arange(600) % 3 == 0).astype(np.int64)
+    logits = np.stack([np.zeros(600), rng.normal(0, 1.5, 600) + 2 * labels - 1], axis=1)
+    found = held_out_coverage(
+        probabilities(logits.astype(np.float32)), labels, np.arange(600).astype(str),
+        ("adenocarcinoma", "normal"), 0.1, seed=0,
+    )  # fmt: skip
+    assert found is not None and found["error_rate"] == 0.1
+    for share in found["coverage"].values():
+        assert share["value"] == pytest.approx(0.9, abs=0.05)
+    assert 0.1 < found["undecided"]["value"] < 0.9
+    assert found["coverage"]["normal"]["n"] == 200
+
+
+def test_calibration_stores_prediction_sets_per_class() -> None:
+    vectors, labels = scans(120, 0, gap=1.0)
+    found = calibrate(
+        vectors, labels, np.arange(120).astype(str), ("adenocarcinoma", "normal"),
+        l2=0.01, balanced=True, sensitivity=0.9, seed=0, undecided_error_rate=0.2,
+    )  # fmt: skip
+    assert found.conformal is not None and found.conformal.error_rate == 0.2
+    assert len(found.conformal.quantiles) == 2
+    assert set(found.report["undecided"]["coverage"]) == {"adenocarcinoma", "normal"}
+    assert found.report["sensitivity_floor"]["threshold"] == found.threshold

@@ -66,12 +66,12 @@ def test_protocols_count_files_images_and_groups(sections: dict) -> None:
             assert row["spread"] >= 0
 
 
-def test_the_served_threshold_reaches_its_sensitivity_on_scans_it_was_not_chosen_on() -> None:
-    """A rare healthy class and more features than scans: the likeliest class is mostly disease."""
+def _rare(rare: int) -> KeptScans:
+    """Return scans of which a sixth are of one class, with more features than scans."""
     rng = np.random.default_rng(3)
-    labels = (np.arange(240) % 6 == 0).astype(np.int64)
+    labels = np.where(np.arange(240) % 6 == 0, rare, 1 - rare).astype(np.int64)
     vectors = rng.normal(size=(240, 1, 500)) + 0.15 * labels[:, np.newaxis, np.newaxis]
-    scans = KeptScans(
+    return KeptScans(
         vectors=vectors.astype(np.float32),
         labels=labels,
         groups=np.arange(240).astype(str),
@@ -80,12 +80,24 @@ def test_the_served_threshold_reaches_its_sensitivity_on_scans_it_was_not_chosen
         classes=("adenocarcinoma", "normal"),
         sources=np.full(240, ""),
     )
-    grouped = protocols(scans, RECIPE, repeats=2, seed=0)["grouped"]
+
+
+def test_the_served_threshold_reaches_its_sensitivity_on_scans_it_was_not_chosen_on() -> None:
+    """A rare disease: the likeliest class is mostly healthy, and the threshold makes up for it."""
+    grouped = protocols(_rare(0), RECIPE, repeats=2, seed=0)["grouped"]
     likeliest, served = grouped["model"], grouped["model_at_threshold"]
-    assert served["sensitivity"]["mean"] == pytest.approx(RECIPE.sensitivity, abs=0.05)
+    assert served["sensitivity"]["mean"] >= RECIPE.sensitivity
     assert served["roc_auc"] == likeliest["roc_auc"]
-    assert served["specificity"]["mean"] > likeliest["specificity"]["mean"]
+    assert served["sensitivity"]["mean"] > likeliest["sensitivity"]["mean"] + 0.1
     assert served["balanced_accuracy"]["mean"] > likeliest["balanced_accuracy"]["mean"]
+
+
+def test_the_served_threshold_calls_nothing_healthy_that_is_likelier_diseased() -> None:
+    """A rare healthy class: a threshold above one half would find more of it, at that price."""
+    grouped = protocols(_rare(1), RECIPE, repeats=2, seed=0)["grouped"]
+    likeliest, served = grouped["model"], grouped["model_at_threshold"]
+    assert served["sensitivity"]["mean"] >= likeliest["sensitivity"]["mean"]
+    assert served["specificity"]["mean"] <= likeliest["specificity"]["mean"]
 
 
 def test_more_diseases_than_one_have_intervals_and_a_threshold(noise: KeptScans) -> None:
