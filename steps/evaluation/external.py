@@ -19,6 +19,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
+from model.packaging import quiet_mlflow
 from scans.limits import Limits
 from scans.sources import redacted
 from steps.errors import StageError, one_sentence_errors
@@ -191,7 +192,11 @@ def main(
     check_name(name)
     prevalences = parse_prevalences(settings.prevalence)
     limits = Limits(settings.max_files, settings.max_total_bytes, settings.max_file_bytes)
-    with stage_run("external_evaluation"), external_model(model_uri) as model:
+    with (
+        stage_run("external_evaluation"),
+        quiet_mlflow(),  # whose bars of artefacts would drown the progress
+        external_model(model_uri) as model,
+    ):
         log_params(
             {
                 "model_uri": model_uri,
