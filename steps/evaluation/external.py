@@ -47,6 +47,7 @@ def external_evaluation(
     class_patterns: str,
     prevalences: Sequence[float],
     limits: Limits,
+    labels: str = "",
 ) -> dict[str, Any]:
     """Score a model on an external set and write the results into a folder.
 
@@ -57,6 +58,7 @@ def external_evaluation(
             (known by digest: file names may name patients) and report.html.
         name: of the set.
         class_patterns: `glob=class;glob=class`, with the model's classes or `disease`.
+        labels: path of a table of labels, or "" for class folders.
         prevalences: shares of diseased for predictive values, above 0 and below 1.
         limits: how much the source may hold.
 
@@ -69,7 +71,7 @@ def external_evaluation(
     """
     with tempfile.TemporaryDirectory(prefix="chest-ct-external-") as work:
         bits = model.seen.group_distance_bits
-        found = read_external_set(source, Path(work), class_patterns, bits, limits)
+        found = read_external_set(source, Path(work), class_patterns, bits, limits, labels)
         diseased(found.scans, model.classes, model.healthy)  # a mistake shows before the scoring
         scans, left_out = unseen(found.scans, model.seen)
         print_progress(f"scoring {len(scans)} scans of {name}")
@@ -172,6 +174,7 @@ def parse_prevalences(text: str) -> list[float]:
     help="What the set's classes mean: folder=class;folder=class, with the model's classes or "
     "disease.",
 )
+@click.option("--labels", default="", help="Table of labels, instead of class folders.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -187,6 +190,7 @@ def main(
     name: str,
     source: str,
     class_patterns: str,
+    labels: str,
     output: Path,
 ) -> None:
     check_name(name)
@@ -203,6 +207,7 @@ def main(
                 "name": name,
                 "source": redacted(source),
                 "class_patterns": class_patterns,
+                "labels": labels,
                 "prevalence": settings.prevalence,
             }
         )
@@ -212,6 +217,7 @@ def main(
             output / name,
             name=name,
             class_patterns=class_patterns,
+            labels=labels,
             prevalences=prevalences,
             limits=limits,
         )

@@ -43,7 +43,12 @@ class ExternalSet:
 
 
 def read_external_set(
-    source: str, work: Path, class_patterns: str, group_distance_bits: int, limits: Limits
+    source: str,
+    work: Path,
+    class_patterns: str,
+    group_distance_bits: int,
+    limits: Limits,
+    labels: str = "",
 ) -> ExternalSet:
     """Fetch a source's files, check them and group them; nothing is split.
 
@@ -53,6 +58,7 @@ def read_external_set(
         class_patterns: `glob=class;glob=class`, see `scans.classes.parse_class_patterns`.
         group_distance_bits: largest Hamming distance of near-duplicates.
         limits: how much the source may hold.
+        labels: path of a table of labels, or "" for class folders.
 
     Raises:
         SourceError: the source cannot be used.
@@ -60,7 +66,11 @@ def read_external_set(
     patterns = parse_class_patterns(class_patterns)
     fetched = fetch_sources(source, work, limits=limits)
     found = distinct_scans(
-        fetched, patterns=patterns, group_distance_bits=group_distance_bits, limits=limits
+        fetched,
+        patterns=patterns,
+        group_distance_bits=group_distance_bits,
+        limits=limits,
+        labels=Path(labels).expanduser() if labels else None,
     )
     scans = [
         ExternalScan(

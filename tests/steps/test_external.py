@@ -115,6 +115,26 @@ def test_a_set_of_one_class_gives_its_rate(
     assert "specificity" in done.stdout and "ROC AUC" not in done.stdout
 
 
+def test_a_table_of_labels_stands_for_class_folders(
+    tiny_pipeline: Tiny, elsewhere: Path, local_registry: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    lines = ["path,label,patient"]
+    for number, file in enumerate(sorted(elsewhere.rglob("*.png"))):
+        shutil.copyfile(file, source / f"{number}.png")
+        label = "disease" if file.parent.name == "malignant" else "normal"
+        lines.append(f"{number}.png,{label},p{number // 4}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    done = run(
+        tiny_pipeline.model, source, tmp_path / "out", "--labels", str(tmp_path / "labels.csv")
+    )
+    assert done.exit_code == 0, done.output
+    scores = json.loads((tmp_path / "out" / "elsewhere" / "scores.json").read_text())
+    assert scores["n"] == 24 and scores["per_class"] == {"disease": 12, "normal": 12}
+    assert scores["groups"] <= 6  # four scans of a patient are one group
+
+
 def test_mistakes_get_one_sentence_and_leave_nothing(
     tiny_pipeline: Tiny, elsewhere: Path, local_registry: str, tmp_path: Path
 ) -> None:
