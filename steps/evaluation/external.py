@@ -89,6 +89,7 @@ def external_evaluation(
         "model": {"uri": model.uri, "model_digest": model.digest, "classes": list(model.classes)},
         "per_class": answered["actual"].value_counts().sort_index().to_dict(),
         "left_out": left_out,
+        "stated_sensitivity": model.stated_sensitivity,
         "rejected": found.rejected,
         "failed": int(failed.sum()),
         **external_scores(

@@ -46,6 +46,12 @@ class ExternalModel:
     version: ModelVersion | None
     internal_scores: Mapping[str, Any] | None  # scores.json of its own evaluation
 
+    @property
+    def stated_sensitivity(self) -> float | None:
+        """The sensitivity that the stored threshold is to keep; None where it is not known."""
+        floor = (self.internal_scores or {}).get("sensitivity_floor") or {}
+        return floor.get("stated")
+
     def p_disease(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         """Return the probability of disease of answered rows: 1 - p of the healthy classes."""
         healthy = rows[[f"p_{name}" for name in self.healthy]].to_numpy(np.float64)

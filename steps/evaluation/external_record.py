@@ -116,6 +116,13 @@ def lines(result: dict[str, Any]) -> list[str]:
                 f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
             )
             text.append(f"{title:<17} {value:.3f}{between}")
+    stated, found = result.get("stated_sensitivity"), result["sensitivity"]
+    if stated is not None and found["value"] is not None and found["value"] < stated:
+        how = "beyond chance" if found["ci95"][1] < stated else "within chance"
+        text.append(
+            f"floor missed      a sensitivity of {stated:.3f} is stated; {found['value']:.3f} here "
+            f"is below it, {how}"
+        )
     text.append(f"out of domain     {result['out_of_domain']['all']['value']:.3f}")
     if result["undecided"]:
         text.append(f"undecided         {result['undecided']['all']['value']:.3f}")

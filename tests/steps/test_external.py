@@ -15,6 +15,7 @@ from scans.manifest import read_manifest
 from scans.phantom.drawing import write_phantoms
 from steps.evaluation.__main__ import evaluation
 from steps.evaluation.external import main
+from steps.evaluation.external_record import lines
 from steps.registry.client import Registry
 from steps.registry.register import register
 from steps.training.training_scans import FILE
@@ -133,6 +134,19 @@ def test_a_table_of_labels_stands_for_class_folders(
     scores = json.loads((tmp_path / "out" / "elsewhere" / "scores.json").read_text())
     assert scores["n"] == 24 and scores["per_class"] == {"disease": 12, "normal": 12}
     assert scores["groups"] <= 6  # four scans of a patient are one group
+
+
+@pytest.mark.parametrize(("upper", "how"), [(0.8, "beyond chance"), (0.97, "within chance")])
+def test_a_floor_that_is_missed_elsewhere_is_said(upper: float, how: str) -> None:
+    nothing = {"value": None, "ci95": None}
+    result = {
+        "name": "a", "n": 9, "groups": 9, "diseased": 5, "rejected": 0, "failed": 0,
+        "left_out": {}, "stated_sensitivity": 0.95, "out_of_domain": {"all": {"value": 0.0}},
+        "undecided": None, "roc_auc": nothing, "specificity": nothing,
+        "balanced_accuracy": nothing, "sensitivity": {"value": 0.7, "ci95": [0.5, upper]},
+    }  # fmt: skip
+    (said,) = [line for line in lines(result) if line.startswith("floor missed")]
+    assert "0.950 is stated" in said and how in said
 
 
 def test_mistakes_get_one_sentence_and_leave_nothing(
