@@ -85,7 +85,7 @@ def staging_gates(candidate: StoredModel, data: Path) -> list[Gate]:
                 own > other,
                 f"balanced accuracy {own:.3f} {word} {other:.3f} of the {name} baseline "
                 f"on {len(test)} test scans",
-                {"answered_accuracy": own, "baseline": other, "n": len(test)},
+                {"balanced_accuracy": own, "baseline": other, "n": len(test)},
             )
         )
     return gates
