@@ -22,3 +22,7 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
     paths = set(re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", text)) - MADE_LATER
     missing += [path for path in sorted(paths) if not (ROOT / path).exists()]
     assert missing == []
+
+
+def test_readme_is_a_first_page() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
