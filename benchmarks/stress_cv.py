@@ -35,9 +35,9 @@ from steps.base import read_base
 from steps.evaluation.stress import changed_files, stress_rows
 from steps.metrics import balanced_accuracy
 from steps.training.augmentation import Augmentation, Donors
-from steps.training.calibration import held_out_threshold
 from steps.training.cross_validation import grouped_folds, solve_head
 from steps.training.features import views_of_scan
+from steps.training.threshold import held_out_threshold
 
 BATCH = 16
 VIEWS = ("views", "flip", "rotation_deg", "shift", "zoom", "brightness", "histogram_match",

@@ -25,7 +25,7 @@ def sensitivity_floor(
     Returns:
         `stated`; `value`, `ci95`, `upper_bound` (its end) and `n` of the test split; `missed`,
         whether the value lies below the stated one; `surely_missed`, whether the whole interval
-        does; `held_out`, how sure training was (see `steps.training.calibration.Floor`). None
+        does; `held_out`, how sure training was (see `steps.training.threshold.Floor`). None
         without a stored threshold or without diseased test scans.
     """
     if card.threshold is None or sensitivity is None or not sensitivity["n"]:

@@ -19,8 +19,8 @@ from model.out_of_domain import fit_out_of_domain
 from steps.evaluation.baselines import BASELINES, Baseline
 from steps.metrics import balanced_accuracy, roc_auc
 from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
-from steps.training.calibration import held_out_threshold
 from steps.training.cross_validation import FOLDS, grouped_folds, one_thread, solve_head
+from steps.training.threshold import held_out_threshold
 
 Labels = NDArray[np.int64]
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]  # positions to train on, positions to score

@@ -13,13 +13,11 @@ from steps.training.calibration import (
     calibration_scores,
     expected_calibration_error,
     fit_temperature,
-    floor_threshold,
     held_out_coverage,
-    lower_bound,
     reliability,
-    threshold_for_sensitivity,
     without_temperature,
 )
+from steps.training.threshold import floor_threshold, lower_bound, threshold_for_sensitivity
 from tests.steps.test_cross_validation import scans
 
 RNG = np.random.default_rng(0)
