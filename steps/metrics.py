@@ -7,29 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn import metrics
 
 from model.decision import disease_probability, healthy_index, healthy_indices
-
-
-def wilson_interval(successes: int, n: int) -> tuple[float, float] | None:
-    """Return the 95 % interval of a proportion (Wilson 1927); None when n is 0."""
-    if n == 0:
-        return None
-    interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def proportion(successes: int, n: int) -> dict[str, Any]:
-    """Return a proportion with its Wilson interval: `value`, `ci95`, `successes`, `n`."""
-    interval = wilson_interval(successes, n)
-    return {
-        "value": successes / n if n else None,
-        "ci95": list(interval) if interval else None,
-        "successes": successes,
-        "n": n,
-    }
+from steps.training.proportions import proportion
 
 
 def scores(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.metrics import proportion
 from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
+from steps.training.proportions import proportion
 
 BINS = 10  # of predicted probability in the reliability table
 SEED = 0  # of the bootstrap; intervals of one set are the same each time

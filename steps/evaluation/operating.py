@@ -18,7 +18,7 @@ def sensitivity_floor(
     """Compare the test split's sensitivity with the stated one.
 
     Args:
-        sensitivity: of the test split, see `steps.metrics.proportion`.
+        sensitivity: of the test split, see `steps.training.proportions.proportion`.
         record: of the training.
         card: of the model.
 

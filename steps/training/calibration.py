@@ -18,8 +18,8 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from model.conformal import Conformal, fit_conformal
 from model.decision import disease_probability, healthy_indices, probabilities
-from steps.metrics import proportion
 from steps.training.cross_validation import grouped_folds, held_out_logits
+from steps.training.proportions import proportion
 from steps.training.threshold import floor_threshold, operating_point, threshold_spread
 
 BINS = 10  # of confidence, equally wide, as in reliability diagrams since Guo et al. 2017

@@ -27,7 +27,7 @@ def test_code_that_was_changed_in_the_artefact_is_what_is_scored(
     changed = text.replace("def labels(", "def changed_labels(")
     assert changed != text
     code.write_text(
-        changed + "\n\ndef labels(p, classes, threshold=None):\n"
+        changed + "\n\ndef labels(p, classes, *others, **named):\n"
         "    return np.zeros(len(p), dtype=np.intp)\n"
     )
     result = evaluation(

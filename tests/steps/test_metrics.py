@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from steps.metrics import balanced_accuracy, roc_auc, scores, wilson_interval
+from steps.metrics import balanced_accuracy, roc_auc, scores
+from steps.training.proportions import wilson_interval
 
 TWO = ("adenocarcinoma", "normal")
 FOUR = ("adenocarcinoma", "large cell", "normal", "squamous")
