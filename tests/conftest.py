@@ -5,6 +5,7 @@ Nothing heavy is imported here: a folder's tests load only what they test.
 
 from __future__ import annotations
 
+import logging
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,12 @@ def _shared(config: pytest.Config) -> Shared:
         given = getattr(config, "workerinput", {}).get("shared")
         config.stash[SHARED] = Shared(Path(given)) if given else new_shared()
     return config.stash[SHARED]
+
+
+@pytest.fixture(autouse=True)
+def whole_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Let `caplog` hear everything: NNCF, once used, raises the level of pytest's own handler."""
+    caplog.handler.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
