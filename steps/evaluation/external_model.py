@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from numpy.typing import NDArray
 
-from model.decision import healthy_index
+from model.decision import healthy_classes
 from steps.errors import StageError
 from steps.registry.register import SCORES_ARTIFACT
 from steps.training.training_scans import FILE, TrainingScans
@@ -87,19 +87,18 @@ def _read(
     uri: str, folder: Path, metadata: Mapping[str, Any], version: ModelVersion | None
 ) -> ExternalModel:
     card_file, seen_file = folder / "artifacts" / "network" / "card.json", folder / FILE
-    if not card_file.is_file() or not seen_file.is_file() or not metadata.get("classes"):
+    if not card_file.is_file() or not seen_file.is_file() or "model_digest" not in metadata:
         raise StageError(
             f"{uri} was saved by an older version of chest-ct: it does not say which scans it was "
             "made from, so they cannot be left out. Train it again: mlflow run ."
         )
     card = json.loads(card_file.read_text(encoding="utf-8"))
     classes = tuple(metadata["classes"])
-    index = healthy_index(classes)
-    healthy = tuple(card.get("healthy_classes") or ([classes[index]] if index is not None else []))
+    healthy = tuple(card.get("healthy_classes") or healthy_classes(classes))
     return ExternalModel(
         uri=uri,
         pyfunc=mlflow.pyfunc.load_model(str(folder)),
-        digest=str(metadata.get("model_digest") or metadata.get("network_sha256", "unknown")),
+        digest=str(metadata["model_digest"]),
         classes=classes,
         healthy=healthy,
         threshold=card.get("threshold"),
