@@ -2,9 +2,9 @@
 
     python -m benchmarks.batch speed  --scans FOLDER --model-uri artifacts/training/model
     python -m benchmarks.batch memory --objects 1000 --objects 50000
-    python -m benchmarks.batch kills  --kills 100 --hostile 10
+    python -m benchmarks.batch kills
 
-Each starts an S3 server of their own (SeaweedFS, credentials enforced) and run the job as a user
+Each starts an S3 server of its own (SeaweedFS, credentials enforced) and runs the job as a user
 does, in a process of its own. Every ratio is against something measured in the same run. The third
 kills the job again and again while some of the objects kill its model, and counts the rows.
 """
@@ -210,12 +210,17 @@ def memory(objects: tuple[int, ...], model_uri: str | None) -> None:
 
 
 @main.command()
-@click.option("--kills", default=100, show_default=True, help="SIGKILLs of the job.")
+@click.option("--rounds", default=10, show_default=True, help="Jobs, each with an output of its own.")
+@click.option("--kills", default=10, show_default=True, help="SIGKILLs of each job.")
 @click.option("--objects", default=640, show_default=True, help="Good scans.")
 @click.option("--hostile", default=10, show_default=True, help="Scans that kill the model.")
 @click.option("--seed", default=SEED, show_default=True, help="Of the moments of the kills.")
-def kills(kills: int, objects: int, hostile: int, seed: int) -> None:
-    """Kill the job at random moments, with hostile objects among the good; one row each."""
+def kills(rounds: int, kills: int, objects: int, hostile: int, seed: int) -> None:
+    """Kill jobs at random moments, with hostile objects among the good; one row each.
+
+    A job keeps what it has scored, so one that is killed often enough has nothing left to be killed
+    at. That is why there are several.
+    """
     names = [f"scans/{n:04d}.png" for n in range(objects)]
     bad = [f"scans/{(n * objects) // max(hostile, 1):04d}-hostile" for n in range(hostile)]
     with tempfile.TemporaryDirectory() as scratch, _server(Path(scratch)) as server:
@@ -225,30 +230,41 @@ def kills(kills: int, objects: int, hostile: int, seed: int) -> None:
             client.put_object(Bucket="bench", Key=name, Body=image)
         for number, name in enumerate(bad):
             client.put_object(Bucket="bench", Key=name, Body=b"kill" + bytes(number))
-        model = save_slow_model(Path(scratch), seconds_per_scan=0.012)
-        arguments = [
-            "s3://bench/scans/", "s3://bench/scores/", "--model-uri", str(model),
-            "--no-tracking", "--batch-size", "16",
-        ]  # fmt: skip
-        with fault_proxy(server.endpoint_url) as proxy:
-            environment = os.environ | server.env() | {"AWS_ENDPOINT_URL": proxy.endpoint_url}
-            killed = finish_despite_kills(
-                arguments, environment, proxy, "/bench/scans/", Path(scratch),
-                kills=kills, span_s=4, seed=seed,
-            )  # fmt: skip
-        body = client.get_object(Bucket="bench", Key="scores/part-00000.parquet")["Body"].read()
-        rows = pq.read_table(io.BytesIO(body)).to_pylist()
-        printed = Path(scratch, "err").read_text()
-    failed = {row["uri"].removeprefix("s3://bench/") for row in rows if row["error"]}
-    report = asdict(killed) | {
-        "objects": len(names) + len(bad),
-        "rows": len(rows),
-        "distinct": len({row["uri"] for row in rows}),
-        "rows_with_errors": len(failed),
-    }
-    click.echo(json.dumps(report, indent=2))
-    if failed != set(bad) or {report["rows"], report["distinct"]} != {report["objects"]}:
-        raise click.ClickException(f"not one right row for each object: {printed[-500:]}")
+        model = save_slow_model(Path(scratch), seconds_per_scan=0.04)
+        reports = []
+        for turn in range(rounds):
+            reports.append(
+                _killed_job(server, model, f"scores-{turn}", Path(scratch), kills, seed + turn)
+            )
+            rows = reports[-1].pop("failed"), reports[-1]["rows"], reports[-1]["distinct"]
+            click.echo(json.dumps(reports[-1]), err=True)
+            if rows != (sorted(bad), objects + hostile, objects + hostile):
+                printed = Path(scratch, "err").read_text()
+                raise click.ClickException(f"not one right row for each object: {printed[-500:]}")
+    counted = ("attempts", "kills", "while_reading", "reads", "rows")
+    total = {name: sum(report[name] for report in reports) for name in counted}
+    click.echo(json.dumps({"jobs": rounds, "objects": objects + hostile} | total, indent=2))
+
+
+def _killed_job(
+    server: S3Server, model: Path, output: str, scratch: Path, kills: int, seed: int
+) -> dict[str, Any]:
+    """Return what a job that was killed so many times left behind."""
+    arguments = [
+        "s3://bench/scans/", f"s3://bench/{output}/", "--model-uri", str(model),
+        "--no-tracking", "--batch-size", "16",
+    ]  # fmt: skip
+    with fault_proxy(server.endpoint_url) as proxy:
+        environment = os.environ | server.env() | {"AWS_ENDPOINT_URL": proxy.endpoint_url}
+        killed = finish_despite_kills(
+            arguments, environment, proxy, "/bench/scans/", scratch,
+            kills=kills, span_s=4, seed=seed,
+        )  # fmt: skip
+    part = server.client().get_object(Bucket="bench", Key=f"{output}/part-00000.parquet")
+    rows = pq.read_table(io.BytesIO(part["Body"].read())).to_pylist()
+    names = [row["uri"].removeprefix("s3://bench/") for row in rows]
+    failed = sorted(name for name, row in zip(names, rows, strict=True) if row["error"])
+    return asdict(killed) | {"rows": len(rows), "distinct": len(set(names)), "failed": failed}
 
 
 def _server(scratch: Path) -> Any:
