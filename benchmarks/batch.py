@@ -210,7 +210,7 @@ def memory(objects: tuple[int, ...], model_uri: str | None) -> None:
 
 
 @main.command()
-@click.option("--rounds", default=10, show_default=True, help="Jobs, each with an output of its own.")
+@click.option("--rounds", default=10, show_default=True, help="Jobs, each with its own output.")
 @click.option("--kills", default=10, show_default=True, help="SIGKILLs of each job.")
 @click.option("--objects", default=640, show_default=True, help="Good scans.")
 @click.option("--hostile", default=10, show_default=True, help="Scans that kill the model.")
