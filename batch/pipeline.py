@@ -24,6 +24,7 @@ from batch.pyfunc import PinnedModel
 from batch.settings import Concurrency
 from batch.source.fetch import MAX_BYTES, Fetched
 from batch.source.listing import ScanObject
+from batch.summary import own_kind
 from batch.table.journal import Journal
 
 MAX_HELD_BYTES = 256 * 2**20  # of objects read ahead and not scored yet
@@ -258,6 +259,9 @@ def rows_of(batch: list[Fetched], model: ModelProcess) -> list[Row]:
 def row_of(fetched: Fetched, answer: Row, model: PinnedModel) -> Row:
     """Return the model's answer with what was scored, by which model and when."""
     scan = fetched.scan
+    error = answer.get("error")
+    if isinstance(error, str) and answer.get("error_code") is None:
+        answer = answer | {"error_code": own_kind(error)}
     return answer | {
         "uri": scan.uri,
         "etag": scan.etag,

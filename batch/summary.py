@@ -77,14 +77,20 @@ class TableCounts:
                 self.sample.append({"part": part, **row})
 
 
+def own_kind(text: str) -> str | None:
+    """Return the word before the colon of an error that the job itself wrote, else None."""
+    match = OWN_KINDS.match(text)
+    return match.group(1) if match else None
+
+
 def error_kind(text: str) -> str:
     """Return the kind that an error is counted under.
 
     It is the word that the job itself puts before the colon. A pyfunc's own sentence is its kind,
     with what differs from scan to scan (numbers, quotations) taken out.
     """
-    if match := OWN_KINDS.match(text):
-        return match.group(1)
+    if kind := own_kind(text):
+        return kind
     plain = re.sub(r"""'[^']*'|"[^"]*"|«[^»]*»""", "…", text)
     return re.sub(r"\d+(?:[.,]\d+)*", "#", plain)[:120]
 

@@ -33,7 +33,8 @@ class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no
 
         Returns:
             One row per input row, in order: `label`, `probability`, `p_<class>` for each class,
-            `error`, `out_of_domain`, `undecided` and, when asked for, `heatmap` (base64 of a PNG).
+            `error`, `out_of_domain`, `undecided`, `error_code` and, when asked for, `heatmap`
+            (base64 of a PNG).
             The columns are objects, so that what is missing is None, never NaN.
 
         Raises:

@@ -38,6 +38,7 @@ def output_columns(classes: Sequence[str]) -> list[tuple[str, str]]:
         ("error", "string"),
         ("out_of_domain", "boolean"),
         ("undecided", "boolean"),
+        ("error_code", "string"),
     ]
 
 
@@ -68,7 +69,7 @@ class Scorer:
 
         Returns:
             One row per image, in order, with the keys of `columns`; what could not be scored has
-            `error` and None elsewhere.
+            `error`, `error_code` and None elsewhere.
         """
         rows: list[Row] = []
         under_way: deque[tuple[list[Shown | ScanError], Maps]] = deque()
@@ -115,7 +116,7 @@ class Scorer:
         rows: list[Row] = [dict.fromkeys(columns) for _ in batch]
         for row, scan in zip(rows, batch, strict=True):
             if isinstance(scan, ScanError):
-                row["error"] = str(scan)
+                row |= {"error": str(scan), "error_code": scan.code}
         if under_way is None:
             return rows
         maps = under_way()

@@ -47,6 +47,7 @@ def row_schema(classes: Sequence[str], params: dict[str, str]) -> Schema:
         "error": nullable("string", "Why this scan was not scored; the other columns are null."),
         "out_of_domain": nullable("boolean", "Unlike the scans that the model was trained on."),
         "undecided": nullable("boolean", "Not one class at the model's stated error rate."),
+        "error_code": nullable("string", "One stable word for the reason in `error`."),
     }
     if "explain" in params:
         properties["heatmap"] = nullable("string", "With `explain`: base64 of a PNG.")

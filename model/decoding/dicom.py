@@ -92,8 +92,9 @@ def read_dicom_header(data: bytes) -> DicomHeader:
 
 def _damaged(data: bytes) -> ScanError:
     return ScanError(
+        "damaged",
         f"{EXPECTED}, received {len(data)} bytes of one that is damaged or cut short; "
-        "send it again."
+        "send it again.",
     )
 
 
@@ -109,26 +110,32 @@ def _check_kind(elements: Elements, header: DicomHeader) -> None:
     """Refuse a file that is readable DICOM and no single axial CT slice."""
     if header.modality not in ("CT", "OT", ""):
         received = OTHER_MODALITIES.get(header.modality, "another modality")
-        raise ScanError(f"{EXPECTED}, received {received}; send a slice of a chest CT.")
+        raise ScanError(
+            "wrong_modality", f"{EXPECTED}, received {received}; send a slice of a chest CT."
+        )
     elements.decimal("NumberOfFrames")  # refuses what is not a number
     if header.frames > 1:
         raise ScanError(
-            f"{EXPECTED}, received a multi-frame file; export the slices as single-frame files."
+            "several_images",
+            f"{EXPECTED}, received a multi-frame file; export the slices as single-frame files.",
         )
     if elements.pixel_data_at is None:
         raise ScanError(
+            "no_pixels",
             f"{EXPECTED}, received a file without pixel data or cut short before it; "
-            "send the slice's own file, whole."
+            "send the slice's own file, whole.",
         )
     if b"LOCALIZER" in elements.raw["ImageType"]:
         raise ScanError(
-            f"{EXPECTED}, received a localizer (scout view); send an axial slice of the series."
+            "localizer",
+            f"{EXPECTED}, received a localizer (scout view); send an axial slice of the series.",
         )
     degrees = header.degrees_off_axial
     if degrees is not None and degrees > MAX_DEGREES_OFF_AXIAL:
         raise ScanError(
+            "not_axial",
             f"Expected an axial CT slice, received one whose normal is {degrees:.0f} degrees off "
-            "the body's axis (a coronal or sagittal reformat, for one); send an axial slice."
+            "the body's axis (a coronal or sagittal reformat, for one); send an axial slice.",
         )
 
 
@@ -138,10 +145,13 @@ def _check_photometric(elements: Elements) -> None:
     samples = elements.whole("SamplesPerPixel")
     if not photometric:
         raise ScanError(
+            "missing_element",
             f"{EXPECTED}, received one without PhotometricInterpretation, so whether its pixels "
-            "are inverted is unknown; export the slice again."
+            "are inverted is unknown; export the slice again.",
         )
     if samples != 1 or photometric not in GREY_KINDS:
         raise ScanError(
-            f"{EXPECTED}, received a colour picture; send the original slice, not a colour capture."
+            "colour",
+            f"{EXPECTED}, received a colour picture; send the original slice, not a colour "
+            "capture.",
         )

@@ -94,7 +94,8 @@ class Elements:
         value = self.optional_whole(keyword)
         if value is None:
             raise ScanError(
-                f"{EXPECTED}, received one without a valid {keyword}; export the slice again."
+                "missing_element",
+                f"{EXPECTED}, received one without a valid {keyword}; export the slice again.",
             )
         return value
 
@@ -116,7 +117,9 @@ class Elements:
             value = math.nan
         if not math.isfinite(value):
             raise ScanError(
-                f"{EXPECTED}, received one whose {keyword} is not a number; export the slice again."
+                "invalid_element",
+                f"{EXPECTED}, received one whose {keyword} is not a number; export the slice "
+                "again.",
             )
         return value
 
@@ -130,8 +133,9 @@ class _CountedStream(io.BytesIO):
         self.reads_left -= 1
         if self.reads_left < 0:
             raise ScanError(
+                "too_costly",
                 f"{EXPECTED}, received one of over {MAX_READS} parts before its pixels; "
-                "export the slice without private elements."
+                "export the slice without private elements.",
             )
         return super().read(size)
 
@@ -214,8 +218,9 @@ def inflate(deflated: memoryview, max_bytes: int) -> bytes:
     body = inflater.decompress(deflated, max_bytes)
     if inflater.unconsumed_tail:
         raise ScanError(
+            "too_costly",
             f"{EXPECTED}, received one that inflates to over {max_bytes / 1e6:.1f} MB, more than "
-            "its Rows and Columns need; export the slice uncompressed."
+            "its Rows and Columns need; export the slice uncompressed.",
         )
     return body
 

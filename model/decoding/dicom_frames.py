@@ -78,8 +78,9 @@ def coded_frame(elements: Elements, shape: tuple[int, int], allocated: int) -> C
     # What follows the end is padding to an even length, of any value.
     if jpeg.end is None or jpeg.scans == 0:
         raise ScanError(
+            "damaged",
             "Expected compressed pixels with an end-of-image marker, received ones that are cut "
-            "short; send the DICOM file again."
+            "short; send the DICOM file again.",
         )
     check_scans(jpeg)
     cost = 4 * pixels + jpeg.coefficient_bytes
@@ -120,6 +121,7 @@ def decompressed(
 def _mismatch() -> ScanError:
     """Return the error for pixels that are not what the elements say."""
     return ScanError(
+        "header_mismatch",
         "Expected compressed pixels of one grey slice with the DICOM file's own Rows and Columns, "
-        "received others; export the slice again."
+        "received others; export the slice again.",
     )

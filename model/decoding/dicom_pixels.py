@@ -77,8 +77,9 @@ def stored_pixels(elements: Elements) -> StoredPixels:
     high = bits - 1 if high is None else high
     if allocated not in (8, 16) or not 1 <= bits <= allocated:
         raise ScanError(
+            "invalid_element",
             f"{EXPECTED} of 8 or 16 bits, received {allocated} bits allocated and {bits} stored; "
-            "export the slice again."
+            "export the slice again.",
         )
     shape = (elements.whole("Rows"), elements.whole("Columns"))
     pixels = shape[0] * shape[1]
@@ -96,14 +97,16 @@ def stored_pixels(elements: Elements) -> StoredPixels:
     elif elements.transfer_syntax in UNCOMPRESSED:
         if not bits <= high + 1 <= allocated:
             raise ScanError(
+                "invalid_element",
                 f"{EXPECTED}, received one whose HighBit does not fit its BitsStored and "
-                "BitsAllocated; export the slice again."
+                "BitsAllocated; export the slice again.",
             )
         codes = _uncompressed(elements, shape, allocated)
     else:
         raise ScanError(
+            "unsupported_encoding",
             f"{EXPECTED}, received a transfer syntax that is not supported (video, for one); "
-            "export the slice uncompressed or as lossless JPEG 2000."
+            "export the slice uncompressed or as lossless JPEG 2000.",
         )
     return StoredPixels(codes, Words(8 * codes.itemsize, bits, high + 1 - bits, signed))
 
@@ -129,8 +132,9 @@ def _words(
     expected_bytes = shape[0] * shape[1] * allocated // 8
     if len(data) < expected_bytes:
         raise ScanError(
+            "damaged",
             f"Expected {expected_bytes} bytes of pixels as the DICOM file's Rows and Columns say, "
-            f"received {len(data)}; the file is cut short, so send it again."
+            f"received {len(data)}; the file is cut short, so send it again.",
         )
     if allocated == 8:
         octets = np.frombuffer(data, np.uint8)

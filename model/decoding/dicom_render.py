@@ -62,9 +62,10 @@ def _rescale(elements: Elements) -> tuple[float | None, float | None]:
     ]
     if missing and elements.text("Modality") == "CT":
         raise ScanError(
+            "no_hounsfield_units",
             f"{EXPECTED} with Rescale Slope and Rescale Intercept, received one without Rescale "
             f"{' and '.join(missing)}, so its Hounsfield units are unknown; export the original "
-            "slice."
+            "slice.",
         )
     if slope is not None and slope != 0 and abs(slope) < 1 / MAX_SLOPE:
         slope = 2 * MAX_SLOPE  # as far from any CT's as what is too large
@@ -75,8 +76,9 @@ def _rescale(elements: Elements) -> tuple[float | None, float | None]:
 def _within(value: float | None, limit: float, keyword: str) -> float | None:
     if value is not None and abs(value) > limit:
         raise ScanError(
+            "invalid_element",
             f"{EXPECTED}, received one whose {keyword} is a number that no CT has; "
-            "export the slice again."
+            "export the slice again.",
         )
     return value
 

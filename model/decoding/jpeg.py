@@ -81,8 +81,9 @@ def read_jpeg(data: bytes) -> Jpeg | None:
             break
     else:
         raise ScanError(
+            "too_costly",
             f"Expected a JPEG of at most {MAX_SEGMENTS} segments, received one of more; "
-            "export it again without metadata."
+            "export it again without metadata.",
         )
     if frame is None:
         return None
@@ -112,8 +113,9 @@ def may_be_filled_in(samples: NDArray[np.generic], levels: Collection[int]) -> b
 def cut_short() -> ScanError:
     """Return the error for a codestream whose coded data ends before its last sample."""
     return ScanError(
+        "damaged",
         "Expected a whole JPEG, received one that is cut short: its coded data ends before its "
-        "last pixel; send the file again."
+        "last pixel; send the file again.",
     )
 
 
@@ -122,6 +124,7 @@ def check_scans(jpeg: Jpeg) -> None:
     samples = jpeg.rows * jpeg.columns * jpeg.components
     if jpeg.scans > MAX_SCANS or jpeg.scans * samples > MAX_SCAN_SAMPLES:
         raise ScanError(
+            "too_costly",
             f"Expected a JPEG of at most {MAX_SCANS} scans (a large one of fewer), received one of "
-            f"{jpeg.scans} scans; export it as a baseline JPEG or as PNG."
+            f"{jpeg.scans} scans; export it as a baseline JPEG or as PNG.",
         )

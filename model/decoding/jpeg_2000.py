@@ -209,13 +209,15 @@ def _precincts_and_blocks(box: tuple[int, int, int, int], coding: Coding) -> tup
 def incomplete() -> ScanError:
     """Return the error for a codestream of which a part is missing."""
     return ScanError(
+        "damaged",
         "Expected a whole JPEG 2000 codestream, received one that is damaged or cut short: a tile "
-        "or a part of one is missing; send the DICOM file again."
+        "or a part of one is missing; send the DICOM file again.",
     )
 
 
 def _too_much(received: str) -> ScanError:
     return ScanError(
+        "too_costly",
         "Expected a JPEG 2000 codestream of a slice's size and structure, received one of "
-        f"{received}; export the slice uncompressed."
+        f"{received}; export the slice uncompressed.",
     )

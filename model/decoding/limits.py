@@ -44,9 +44,10 @@ class Budget:
         """
         if needed_bytes > self.total_bytes:
             raise ScanError(
+                "too_costly",
                 f"Expected a slice that decodes within {self.total_bytes / 1e6:.0f} MB of memory, "
                 f"received one that needs {needed_bytes / 1e6:.0f} MB; send it at its original "
-                "size, with 8 or 16 bits a pixel."
+                "size, with 8 or 16 bits a pixel.",
             )
         turn = object()
         with self._changed:
@@ -93,7 +94,8 @@ class TimedStream(io.BytesIO):
         looks = self._reads % READS_PER_LOOK == 0 or size is None or not 0 <= size < LARGE_READ
         if looks and time.thread_time() > self._until_s:
             raise ScanError(
+                "too_costly",
                 f"Expected a slice that decodes within {MAX_CPU_S:g} s, received one that takes "
-                "longer; export it again as PNG or DICOM."
+                "longer; export it again as PNG or DICOM.",
             )
         return super().read(size)

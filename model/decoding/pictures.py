@@ -72,8 +72,9 @@ def decode_picture(data: bytes, name: str, decoder: Decoder) -> Decoded:
     except Exception:  # noqa: S110
         pass
     raise ScanError(
+        "damaged",
         f"Expected a whole {name} picture, received {len(data)} bytes of one that is damaged, "
-        "cut short or of a rare kind; send it again or export it as PNG."
+        "cut short or of a rare kind; send it again or export it as PNG.",
     )
 
 
@@ -119,8 +120,9 @@ def _decode_bmp(data: bytes) -> Decoded:
         return _decode(picture, "BMP")
     if codes > MAX_RUN_CODES * pixels + 4 * picture.height + 2**16:
         raise ScanError(
+            "too_costly",
             "Expected a BMP whose run-length code fits its pixels, received one of far more code "
-            "than pixels; export it as PNG."
+            "than pixels; export it as PNG.",
         )
     return _decode(BmpImageFile(TimedStream(data)), "BMP", 2 * pixels)
 
@@ -166,7 +168,8 @@ def _pixel_bytes(picture: ImageFile) -> int:
 def _check_single(picture: ImageFile, name: str) -> None:
     if getattr(picture, "is_animated", False):
         raise ScanError(
-            f"Expected one slice, received a {name} file of several; send one at a time."
+            "several_images",
+            f"Expected one slice, received a {name} file of several; send one at a time.",
         )
 
 

@@ -100,8 +100,9 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             return
         position = end
     raise ScanError(
+        "too_costly",
         f"Expected a PNG of at most {MAX_CHUNKS} chunks, received one of more; "
-        "export it again without metadata."
+        "export it again without metadata.",
     )
 
 

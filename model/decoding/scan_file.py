@@ -45,7 +45,8 @@ def decode(data: bytes) -> Decoded:
     if is_dicom(data):
         return decode_dicom(data)
     raise ScanError(
-        f"Expected {ACCEPTED}, received {content_name(data)}; export the slice as PNG or DICOM."
+        "unknown_format",
+        f"Expected {ACCEPTED}, received {content_name(data)}; export the slice as PNG or DICOM.",
     )
 
 

@@ -42,8 +42,9 @@ def scan_bytes(image: object) -> bytes:
     if isinstance(image, dict):
         if list(image) != [B64_KEY] or not isinstance(image[B64_KEY], str | bytes):
             raise ScanError(
+                "wrong_type",
                 "Expected the bytes of a scan's file or base64 text of them, received a value of "
-                f'type dict; send {{"{B64_KEY}": "<base64 text>"}} or the text alone.'
+                f'type dict; send {{"{B64_KEY}": "<base64 text>"}} or the text alone.',
             )
         image = image[B64_KEY]
     if isinstance(image, bytes | bytearray | memoryview):
@@ -54,11 +55,12 @@ def scan_bytes(image: object) -> bytes:
         data = b""
     else:
         raise ScanError(
+            "wrong_type",
             f"Expected the bytes of a scan's file or base64 text of them, received a value of type "
-            f"{type(image).__name__}; send the file's content."
+            f"{type(image).__name__}; send the file's content.",
         )
     if not data:
-        raise ScanError(f"Expected {ACCEPTED}, received nothing; send the file's content.")
+        raise ScanError("empty", f"Expected {ACCEPTED}, received nothing; send the file's content.")
     return data
 
 
@@ -116,8 +118,9 @@ def _without_breaks(text: str) -> str:
         return removed if fits_removed else restored
     if not fits_restored and restored.endswith("="):
         raise ScanError(
+            "not_base64",
             f"Expected base64 text of a scan's file, received {len(text)} characters with blanks "
-            "in it, as a form makes of '+'; percent-encode '+' as %2B."
+            "in it, as a form makes of '+'; percent-encode '+' as %2B.",
         )
     length = len(lines[0])
     joined = all(len(line) == length for line in lines[:-1]) and len(lines[-1]) <= length
@@ -135,6 +138,7 @@ def _refuse_what_is_no_base64(text: str, length: int) -> None:
 
 def _not_base64(length: int, advice: str) -> ScanError:
     return ScanError(
+        "not_base64",
         f"Expected base64 text of a scan's file, received {length} characters that are not "
-        f"base64; {advice}."
+        f"base64; {advice}.",
     )

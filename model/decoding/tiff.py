@@ -126,7 +126,10 @@ def _layout(data: bytes) -> Layout:
     width, height = _whole(tags, 256), _whole(tags, 257)
     check_size(width, height)
     if tags.next not in (0, first):
-        raise ScanError("Expected one slice, received a TIFF file of several; send one at a time.")
+        raise ScanError(
+            "several_images",
+            "Expected one slice, received a TIFF file of several; send one at a time.",
+        )
     samples = _whole(tags, 277, 1)
     planar = _whole(tags, 284, 1) == 2
     bits = _numbers(tags, 258, (1,))
@@ -191,8 +194,9 @@ def _check_parts(
         for offset, length in zip(offsets, lengths, strict=False)
     ):
         raise ScanError(
+            "damaged",
             "Expected a whole TIFF picture, received one of which tiles or strips are missing; "
-            "send it again."
+            "send it again.",
         )
     if sum(lengths) > len(data):
         raise rare("tiles or strips that overlap")
@@ -240,7 +244,8 @@ def _of_levels(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
         return look_up(window(words.view(np.int16).astype(np.float64)), _as_words(levels))
     if levels.dtype.kind == "f" and not np.isfinite(levels).any():
         raise ScanError(
-            "Expected grey levels, received a picture without one finite number; export it again."
+            "no_grey_levels",
+            "Expected grey levels, received a picture without one finite number; export it again.",
         )
     return to_8_bit(levels)
 
@@ -267,5 +272,6 @@ def _numbers(tags: ImageFileDirectory_v2, tag: int, default: tuple[int, ...]) ->
 def rare(received: str) -> ScanError:
     """Return the error for a TIFF of a kind that is not read."""
     return ScanError(
-        f"Expected a TIFF of a plain kind, received {received}; export the slice as PNG or DICOM."
+        "unsupported_encoding",
+        f"Expected a TIFF of a plain kind, received {received}; export the slice as PNG or DICOM.",
     )

@@ -14,6 +14,10 @@ import yaml
 from mlflow import MlflowClient
 
 from batch.pyfunc import model_digest
+from batch.pipeline import row_of
+from batch.pyfunc import PinnedModel
+from batch.source.fetch import Fetched
+from batch.source.listing import ScanObject
 from batch.summary import TableCounts
 from batch.table.parts import schema_of, to_table
 from tests.batch.conftest import ROOT, Run, png
@@ -48,6 +52,20 @@ def test_each_row_is_of_one_kind_and_only_answered_ones_count_under_their_label(
     assert found == (7, 3, 1, 2, 1)
     assert counts.labels == {"a": 2, "b": 1}
     assert counts.errors == {"not_found": 1}
+
+
+def test_an_error_of_the_jobs_own_has_its_code_and_a_models_keeps_its_own() -> None:
+    fetched = Fetched(ScanObject("file:///a.dcm", 3, "e", datetime.now(UTC)), None)
+    model = PinnedModel("models:/m/1", "models:/m", "d" * 64, Path())
+
+    def code(**answer: Any) -> Any:
+        return row_of(fetched, answer, model).get("error_code")
+
+    for kind in ("not_found", "forbidden", "archived", "read_failed", "too_large", "model_died"):
+        assert code(error=f"{kind}: the reason") == kind
+    assert code(error="Expected a slice.", error_code="localizer") == "localizer"
+    assert code(error="Expected a slice.") is None
+    assert code(error=None, label="normal") is None
 
 
 @pytest.mark.parametrize("columns", [{}, {"out_of_domain": "bool"}, {"undecided": "string"}])

@@ -72,7 +72,7 @@ def rows_of(model_folder: Path, images: list[bytes | None]) -> pd.DataFrame:
     columns = model.metadata.get_output_schema().input_names()
     rows = model.predict(pd.DataFrame({"image": images}))
     assert list(rows.columns) == columns
-    assert columns[-2:] == ["out_of_domain", "undecided"]
+    assert columns[-3:] == ["out_of_domain", "undecided", "error_code"]
     return rows
 
 

@@ -162,7 +162,7 @@ def test_every_format_reserves_before_it_decodes(
 
     def refuse(_budget: Budget, needed: int) -> object:
         reserved.append(needed)
-        raise ScanError("Expected room, received none; wait.")
+        raise ScanError("too_costly", "Expected room, received none; wait.")
 
     monkeypatch.setattr(Budget, "reserve", refuse)
     with pytest.raises(ScanError, match="Expected room"):

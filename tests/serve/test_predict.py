@@ -32,6 +32,7 @@ def test_rows_are_those_of_invocations(trial_server: ServerProcess) -> None:
     assert rows == plain.json()["predictions"]
     assert rows[1]["label"] is None
     assert rows[1]["error"]
+    assert [row["error_code"] for row in rows] == [None, "unknown_format", None]
     assert sum(p for name, p in rows[0].items() if name.startswith("p_")) == pytest.approx(1)
 
 

@@ -34,7 +34,7 @@ from PIL import Image
 
 CLASSES = ("adenocarcinoma", "large.cell.carcinoma", "normal", "squamous.cell.carcinoma")
 COLUMNS = ["label", "probability", *(f"p_{name}" for name in CLASSES), "error", "out_of_domain",
-           "undecided"]
+           "undecided", "error_code"]
 
 
 BELOW = (0.676, 0.0, 0.324, 0.0)  # a threshold of 0.7 calls it normal
@@ -77,7 +77,8 @@ def score(image, explain):
         try:
             grey = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
         except Exception:
-            return row | {"error": "Expected an image file; these bytes are not one."}
+            error = "Expected an image file; these bytes are not one."
+            return row | {"error": error, "error_code": "unknown_format"}
     mean = float(grey.mean()) / 255
     weights = np.array([1.0, 0.2, 2.0 * mean, 0.1])
     p = dict(zip(CLASSES, (weights / weights.sum()).tolist()))
