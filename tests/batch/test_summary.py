@@ -13,9 +13,8 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from batch.pyfunc import model_digest
 from batch.pipeline import row_of
-from batch.pyfunc import PinnedModel
+from batch.pyfunc import PinnedModel, model_digest
 from batch.source.fetch import Fetched
 from batch.source.listing import ScanObject
 from batch.summary import TableCounts
