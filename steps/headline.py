@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def headline(scores_path: Path) -> str:
@@ -41,6 +43,8 @@ def headline(scores_path: Path) -> str:
         lines.append(f"undecided         {share:.3f}  (share of the test scans)")
     if result["roc_auc"] is not None:
         lines.append(f"ROC AUC           {result['roc_auc']:.3f}")
+    if result.get("series"):
+        lines += series_lines(result["series"])
     if "protocol" in result and result["protocol"]["protocols"]["grouped"]["model_at_threshold"]:
         scored = result["protocol"]["protocols"]["grouped"]["model_at_threshold"]
         grouped = scored["balanced_accuracy"]
@@ -58,3 +62,25 @@ def headline(scores_path: Path) -> str:
         lines.append("Synthetic phantoms: these scores say that the pipeline works, nothing more.")
     lines.append("Research software, not a medical device.")
     return "\n".join(lines)
+
+
+def series_lines(section: Mapping[str, Any]) -> list[str]:
+    """Return the scores of series, see `steps.evaluation.series_scores`, as one line or two."""
+    counts, scored, patients = section["counts"], section["series"], section["patients"]
+    of = f"{counts['series']} series" + (f", {patients['n']} patients" if patients else "")
+    if counts["without_answer"]:
+        of += f", {counts['without_answer']} without answer"
+    measures = (("AUC", "roc_auc"), ("sensitivity", "sensitivity"), ("specificity", "specificity"))
+    said = [
+        f"{title} {scored[measure]['value']:.3f}"
+        for title, measure in (measures if scored else ())
+        if scored[measure]["value"] is not None
+    ]
+    lines = [f"series            {', '.join(said) or 'no answer'}  ({of})"]
+    key = section["key_slice"]
+    if key:
+        lines.append(
+            f"key slice         {key['within']['value']:.3f} within the lesion, "
+            f"{key['by_chance']:.3f} by chance  ({key['series']} series)"
+        )
+    return lines

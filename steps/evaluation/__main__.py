@@ -28,6 +28,8 @@ from steps.evaluation.context_plots import write_context
 from steps.evaluation.operating import sensitivity_floor, undecided_section
 from steps.evaluation.plots import write_plots
 from steps.evaluation.report import write_report
+from steps.evaluation.series import PREDICTIONS, answers_by_digest
+from steps.evaluation.test_split import predict_scans, series_of_test_split
 from steps.evaluation.workers import workers
 from steps.folders import replaced_folder, write_whole
 from steps.headline import headline
@@ -41,7 +43,6 @@ from steps.tracking import git_commit, log_params, print_progress, stage_run, st
 from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
 from steps.training.record import read_record
 
-BATCH = 64  # scans handed to the pyfunc at a time
 NETWORK_FOLDER = Path("artifacts", "network")  # of a saved pyfunc
 KERAS_BATCH = 8  # scans handed to Keras at a time
 
@@ -60,7 +61,8 @@ def evaluation(
     Args:
         data: what data_ingestion wrote.
         trained: what training wrote.
-        output: receives report.html, predictions.csv, and what it shows as .png and .csv.
+        output: receives report.html, predictions.csv, where series are known
+            series_predictions.csv, and what it shows as .png and .csv.
         scores_path: receives the scores as JSON, last of all.
         protocol_repeats: shuffles of the cross-validated protocols; 0 leaves them out.
         stress: whether to score changed test scans too.
@@ -83,7 +85,8 @@ def evaluation(
     model = mlflow.pyfunc.load_model(str(folder))
     with workers(protocol_repeats * len(every_row)) as executor:
         protocols = start_protocols(executor, data, trained, every_row, card, protocol_repeats)
-        predictions = predict_scans(model, data, rows)
+        scored = predict_scans(model, data, rows)
+        predictions = scored.rows
         _refuse_errors(predictions)
         p = predictions[[f"p_{name}" for name in card.classes]].to_numpy(np.float64)
         index = {name: i for i, name in enumerate(card.classes)}
@@ -95,6 +98,8 @@ def evaluation(
         record = read_record(trained)
         result["sensitivity_floor"] = sensitivity_floor(result["sensitivity"], record, card)
         result["undecided"] = undecided_section(p, actual, card)
+        if scored.answers is not None:
+            result["series"] = series_of_test_split(scored.answers, data, rows, card)
         result["phantom"] = card.phantom
         result["model_digest"] = digest_of(folder)  # whose scores they are
         print_progress("comparing with the full-precision network")
@@ -107,6 +112,9 @@ def evaluation(
     with replaced_folder(output) as folder:
         # Known by digest: file names may name patients, and this goes to the tracking server.
         predictions.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
+        if scored.answers is not None:
+            series = answers_by_digest(scored.answers, [row.sha256 for row in rows])
+            series.to_csv(folder / PREDICTIONS, index=False)
         write_plots(folder, actual, predicted, p, card.classes)
         write_context(folder, data, every_row, result, actual, p, card.temperature)
         write_report(folder, result)
@@ -132,23 +140,6 @@ def refuse_changed(folder: Path) -> None:
             f"digest is {digest_of(folder)[:12]}…, expected {str(stated)[:12]}…. Save it again: "
             "dvc repro --force training"
         )
-
-
-def predict_scans(model: Any, data: Path, rows: Sequence[ManifestRow]) -> pd.DataFrame:
-    """Score scans with a pyfunc from their file bytes.
-
-    Returns:
-        The pyfunc's rows, with `path`, `sha256`, `group` and `actual` in front.
-    """
-    parts = []
-    for start in range(0, len(rows), BATCH):
-        some = rows[start : start + BATCH]
-        images = pd.DataFrame({"image": [(data / row.path).read_bytes() for row in some]})
-        parts.append(model.predict(images))
-    known = pd.DataFrame(
-        [{"path": r.path, "sha256": r.sha256, "group": r.group, "actual": r.label} for r in rows]
-    )
-    return pd.concat([known, pd.concat(parts, ignore_index=True)], axis=1)
 
 
 def group_intervals(

@@ -27,13 +27,15 @@ from steps.evaluation.external_model import ExternalModel, external_model
 from steps.evaluation.external_record import headline_numbers, lines, record
 from steps.evaluation.external_report import write_external_report
 from steps.evaluation.external_scores import external_scores
-from steps.evaluation.external_set import ExternalScan, diseased, read_external_set, unseen
+from steps.evaluation.external_series import names_of_unseen, series_of_set
+from steps.evaluation.external_set import diseased, read_external_set, unseen
+from steps.evaluation.lesions import marked
+from steps.evaluation.series import PREDICTIONS, answers_by_digest, score_slices
 from steps.folders import replaced_folder
 from steps.options import StageCommand, section_options
 from steps.parameters import ExternalEvaluation
 from steps.tracking import log_params, print_progress, stage_run
 
-BATCH = 64  # scans handed to the pyfunc at a time
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 SCORES = "scores.json"
 
@@ -48,6 +50,7 @@ def external_evaluation(
     prevalences: Sequence[float],
     limits: Limits,
     labels: str = "",
+    lesions: Path | None = None,
 ) -> dict[str, Any]:
     """Score a model on an external set and write the results into a folder.
 
@@ -55,15 +58,17 @@ def external_evaluation(
         model: what is scored.
         source: of the scans, see `scans.sources.EXPECTED`.
         output: the folder to write; appears only when whole. Receives scores.json, predictions.csv
-            (known by digest: file names may name patients) and report.html.
+            (known by digest: file names may name patients), report.html and, where series are
+            known, series_predictions.csv.
         name: of the set.
         class_patterns: `glob=class;glob=class`, with the model's classes or `disease`.
         labels: path of a table of labels, or "" for class folders.
         prevalences: shares of diseased for predictive values, above 0 and below 1.
         limits: how much the source may hold.
+        lesions: folder of masks or boxes, see `steps.evaluation.lesions.marked`.
 
     Returns:
-        The scores, as written.
+        The scores, as written; `series` is None where no series is known or the model answers none.
 
     Raises:
         StageError: a class the model does not know, or nothing left that it has not seen.
@@ -74,8 +79,12 @@ def external_evaluation(
         found = read_external_set(source, Path(work), class_patterns, bits, limits, labels)
         diseased(found.scans, model.classes, model.healthy)  # a mistake shows before the scoring
         scans, left_out = unseen(found.scans, model.seen)
+        lesion = marked([s.path for s in scans], lesions) if lesions else np.zeros(len(scans), bool)
         print_progress(f"scoring {len(scans)} scans of {name}")
-        rows = _predict(model, scans)
+        names, partly_seen = names_of_unseen(found.scans, scans)
+        scored = score_slices(model.pyfunc, [scan.path for scan in scans], names)
+    known = pd.DataFrame([{"sha256": s.sha256, "group": s.group, "actual": s.label} for s in scans])
+    rows = pd.concat([known, scored.rows], axis=1)
     failed = rows["error"].notna().to_numpy()
     if failed.all():
         raise StageError(
@@ -103,22 +112,20 @@ def external_evaluation(
             prevalences,
         ),
     }
+    result["series"] = None
+    if scored.answers is not None:
+        section = series_of_set(model, scored.answers, scans, names, lesion)
+        result["series"] = section | {"partly_seen": partly_seen}
     with replaced_folder(output) as folder:
+        if scored.answers is not None:
+            answers_by_digest(scored.answers, rows["sha256"]).to_csv(
+                folder / PREDICTIONS, index=False
+            )
         rows.to_csv(folder / "predictions.csv", index=False)
         text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
         (folder / SCORES).write_text(text, encoding="utf-8")
         write_external_report(folder, result, model.internal_scores)
     return result
-
-
-def _predict(model: ExternalModel, scans: Sequence[ExternalScan]) -> pd.DataFrame:
-    parts = []
-    for start in range(0, len(scans), BATCH):
-        some = scans[start : start + BATCH]
-        images = pd.DataFrame({"image": [scan.path.read_bytes() for scan in some]})
-        parts.append(model.pyfunc.predict(images))
-    known = pd.DataFrame([{"sha256": s.sha256, "group": s.group, "actual": s.label} for s in scans])
-    return pd.concat([known, pd.concat(parts, ignore_index=True)], axis=1)
 
 
 def _flags(rows: pd.DataFrame, column: str) -> Any:
@@ -177,6 +184,12 @@ def parse_prevalences(text: str) -> list[float]:
 )
 @click.option("--labels", default="", help="Table of labels, instead of class folders.")
 @click.option(
+    "--lesions",
+    default="",
+    help="Folder of masks (PNG) or boxes (Pascal VOC XML), called as the scans' SOP Instance UIDs "
+    "or files: how often does a series' key slice show a lesion?",
+)
+@click.option(
     "--output",
     type=click.Path(path_type=Path),
     default=Path("artifacts/external_evaluation"),
@@ -192,6 +205,7 @@ def main(
     source: str,
     class_patterns: str,
     labels: str,
+    lesions: str,
     output: Path,
 ) -> None:
     check_name(name)
@@ -209,6 +223,7 @@ def main(
                 "source": redacted(source),
                 "class_patterns": class_patterns,
                 "labels": labels,
+                "lesions": lesions,
                 "prevalence": settings.prevalence,
             }
         )
@@ -219,6 +234,7 @@ def main(
             name=name,
             class_patterns=class_patterns,
             labels=labels,
+            lesions=Path(lesions).expanduser() if lesions else None,
             prevalences=prevalences,
             limits=limits,
         )

@@ -42,6 +42,7 @@ class ExternalModel:
     classes: tuple[str, ...]
     healthy: tuple[str, ...]  # those of the classes that are no disease
     threshold: float | None
+    series_threshold: float | None  # on the probability of a series
     seen: TrainingScans
     version: ModelVersion | None
     internal_scores: Mapping[str, Any] | None  # scores.json of its own evaluation
@@ -102,6 +103,7 @@ def _read(
         classes=classes,
         healthy=healthy,
         threshold=card.get("threshold"),
+        series_threshold=(card.get("series") or {}).get("threshold"),
         seen=TrainingScans.read(seen_file),
         version=version,
         internal_scores=_internal_scores(uri, version),

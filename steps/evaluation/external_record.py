@@ -12,6 +12,7 @@ import mlflow
 
 from steps.evaluation.external_model import ExternalModel
 from steps.evaluation.report import write_report
+from steps.headline import series_lines
 
 MEASURES = {
     "roc_auc": "ROC AUC",
@@ -69,7 +70,7 @@ def _add_to_report(run_id: str, internal: Mapping[str, Any] | None) -> None:
 
 
 def headline_numbers(result: dict[str, Any]) -> dict[str, float]:
-    """Return the dozen numbers of an external set that are metrics, by name; no unknown ones."""
+    """Return the numbers of an external set that are metrics, by name; no unknown ones."""
     values = {
         "scans": result["n"],
         "groups": result["groups"],
@@ -83,7 +84,35 @@ def headline_numbers(result: dict[str, Any]) -> dict[str, float]:
             values[f"{measure}_{end}"] = bound
     if result["undecided"]:
         values["undecided"] = result["undecided"]["all"]["value"]
+    if result.get("series"):
+        values |= _series_numbers(result["series"])
     return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def _series_numbers(section: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the metrics of series and patients, see `steps.evaluation.series_scores`."""
+    values: dict[str, float | None] = {
+        f"series/{name}": section["counts"][name] for name in ("series", "without_answer")
+    }
+    for level in ("series", "patients"):
+        scored = section[level]
+        if scored is None:
+            continue
+        place = "series" if level == "series" else "series/patients"
+        values[f"{place}/n"] = scored["n"]
+        values[f"{place}/brier"] = scored["calibration"]["brier"]["value"]
+        values[f"{place}/ece"] = scored["calibration"]["ece"]
+        values[f"{place}/out_of_domain"] = scored["out_of_domain"]["all"]["value"]
+        if scored["undecided"]:
+            values[f"{place}/undecided"] = scored["undecided"]["all"]["value"]
+        for measure in MEASURES:
+            values[f"{place}/{measure}"] = scored[measure]["value"]
+            for end, bound in zip(("lower", "upper"), scored[measure]["ci95"] or (), strict=False):
+                values[f"{place}/{measure}_{end}"] = bound
+    if section["key_slice"]:
+        values["series/key_slice_within"] = section["key_slice"]["within"]["value"]
+        values["series/key_slice_by_chance"] = section["key_slice"]["by_chance"]
+    return values
 
 
 def tag(result: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +123,14 @@ def tag(result: dict[str, Any]) -> dict[str, Any]:
         tagged[f"{measure}_ci95"] = result[measure]["ci95"]
     tagged["out_of_domain"] = result["out_of_domain"]["all"]["value"]
     tagged["undecided"] = result["undecided"]["all"]["value"] if result["undecided"] else None
+    for level in ("series", "patients"):
+        scored = (result.get("series") or {}).get(level)
+        if scored:
+            tagged[level] = {"n": scored["n"]} | {
+                name: scored[measure][end]
+                for measure in MEASURES
+                for name, end in ((measure, "value"), (f"{measure}_ci95", "ci95"))
+            }
     return tagged
 
 
@@ -126,5 +163,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     text.append(f"out of domain     {result['out_of_domain']['all']['value']:.3f}")
     if result["undecided"]:
         text.append(f"undecided         {result['undecided']['all']['value']:.3f}")
+    if result.get("series"):
+        text += series_lines(result["series"])
     text.append("Research software, not a medical device.")
     return text

@@ -21,5 +21,5 @@ def write_external_report(
         external: of steps.evaluation.external.
         internal: scores.json of the model's own evaluation; None where it is not known.
     """
-    text = page(TEMPLATE, external=external, internal=internal)
+    text = page(TEMPLATE, external={"series": None} | dict(external), internal=internal)
     (folder / "report.html").write_text(text, encoding="utf-8")

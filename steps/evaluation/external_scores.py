@@ -101,8 +101,8 @@ class _Answers:
         sick, healthy = of & self.diseased, of & ~self.diseased
         found, cleared = self.rates(of)
         both = bool(sick.any() and healthy.any())
-        sensitivity = _rate(self.called[sick], found, self.groups[sick])
-        specificity = _rate(~self.called[healthy], cleared, self.groups[healthy])
+        sensitivity = share_by_group(self.called[sick], found, self.groups[sick])
+        specificity = share_by_group(~self.called[healthy], cleared, self.groups[healthy])
         return {
             "scans": int(of.sum()),
             "roc_auc": self._area(of) if both else {"value": None, "ci95": None},
@@ -123,7 +123,7 @@ class _Answers:
         }
 
 
-def _rate(right: Flags, draws: Draws, groups: NDArray[np.str_]) -> dict[str, Any]:
+def share_by_group(right: Flags, draws: Draws, groups: NDArray[np.str_]) -> dict[str, Any]:
     """Return a share with its interval by group.
 
     Where all or none are right every draw agrees, and the bootstrap would claim to be certain;
@@ -143,7 +143,7 @@ def _share_by_class(
 ) -> dict[str, Any]:
     """Return how many of all, of the diseased and of the healthy scans are flagged."""
     return {
-        name: _rate(flags[of], weighted_share(weights[:, of], flags[of]), groups[of])
+        name: share_by_group(flags[of], weighted_share(weights[:, of], flags[of]), groups[of])
         for name, of in (
             ("all", np.ones(len(flags), dtype=bool)),
             ("diseased", diseased),

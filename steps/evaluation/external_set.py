@@ -15,6 +15,7 @@ from scans.distinct import distinct_scans
 from scans.fetch import fetch_sources
 from scans.fingerprints import near_duplicate_groups
 from scans.limits import Limits
+from scans.placement import Scan
 from steps.errors import StageError
 from steps.training.training_scans import TrainingScans
 
@@ -32,6 +33,8 @@ class ExternalScan:
     perceptual: bytes  # 256-bit hash, 32 bytes
     group: str  # patient or near-duplicates within the set
     patient: str  # keyed hash, "" where unknown
+    series: tuple[str | None, str] | None = None  # name of its source, and of the series in it
+    position_mm: float | None = None  # along the normal of the slice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +83,17 @@ def read_external_set(
             perceptual=same[0].file.perceptual,
             group=group,
             patient=same[0].file.identity.patient or "",
+            series=_series(same[0]),
+            position_mm=same[0].file.identity.position_mm,
         )
         for same, group in zip(found.copies, found.groups, strict=True)
     ]
     return ExternalSet(scans, len(found.rejected))
+
+
+def _series(scan: Scan) -> tuple[str | None, str] | None:
+    name = scan.file.identity.series
+    return (scan.source_name, name) if name else None
 
 
 def diseased(

@@ -30,7 +30,7 @@ def write_report(
     }
     text = page(
         TEMPLATE,
-        scores={"stress": None, "protocol": None} | dict(scores),
+        scores={"stress": None, "protocol": None, "series": None} | dict(scores),
         pictures=pictures,
         external=external,
     )
