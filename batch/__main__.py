@@ -68,6 +68,18 @@ class LocationType(click.ParamType[Location]):
     show_default=True,
 )
 @click.option(
+    "--series/--no-series",
+    default=True,
+    show_default=True,
+    help="Make series/part-*: one row for each series, if the model answers series.",
+)
+@click.option(
+    "--series-table",
+    metavar="FILE",
+    help="A CSV of uri or path, series and, if known, position_mm: of which series each slice is. "
+    "For pictures, which do not say.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(1, 4096),
     default=64,
@@ -116,6 +128,8 @@ def main(
     retry_failed: bool,
     overwrite: bool,
     file_format: str,
+    series: bool,
+    series_table: str | None,
     batch_size: int,
     workers: int,
     endpoint_url: str | None,
@@ -131,10 +145,11 @@ def main(
     python -m batch s3://hospital/scans/2026-11/ s3://hospital/scores/2026-11/
     python -m batch scans/ scores/ --model-uri artifacts/training/model --no-tracking
 
-    OUTPUT gets part-*.parquet (or .csv), summary.json and, last, _SUCCESS; the summary is printed
-    as well. Run the same command again to go on after a stop or a kill, or to score what is new or
-    has changed: an object with a row for the same content by the same model version is not read
-    again. A new version of the same registered model scores everything anew in the same OUTPUT.
+    OUTPUT gets part-*.parquet (or .csv), series/part-*, summary.json and, last, _SUCCESS; the
+    summary is printed as well. Run the same command again to go on after a stop or a kill, or to
+    score what is new or has changed: an object with a row for the same content by the same model
+    version is not read again. A new version of the same registered model scores everything anew in
+    the same OUTPUT.
     An OUTPUT of another INPUT, --include, --exclude, --format or model is refused unless
     --overwrite.
     """
@@ -159,6 +174,8 @@ def main(
         tracking=tracking,
         engine=engine,
         master=master,
+        series=series,
+        series_table=series_table,
     )
     if master and engine != "spark":
         raise click.UsageError("--master belongs to --engine spark. Add --engine spark.")

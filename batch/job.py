@@ -10,13 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from batch.faults import CannotRunError
 from batch.local import score_here
 from batch.model_process import ModelProcess
-from batch.progress import ProgressDisplay, RunState
+from batch.progress import ProgressDisplay, RunState, log
 from batch.pyfunc import PinnedModel, pinned_model
 from batch.report import summarise
+from batch.series.answers import MadeFrom, answers
+from batch.series.finish import Answer, SeriesOutcome, finish_series
+from batch.series.given import GivenSeries, given_series
+from batch.series.slices import LocalSlices
 from batch.settings import JobSettings
 from batch.source.listing import ScanObject
 from batch.source.selection import SelectedPage
@@ -35,7 +40,7 @@ from batch.table.job_record import (
     write_ownership,
 )
 from batch.table.output import Output
-from batch.table.parts import schema_of
+from batch.table.parts import answers_series, schema_of
 from batch.tracking import tracked_run
 
 Pages = Iterator[SelectedPage]
@@ -74,23 +79,33 @@ def run_job(settings: JobSettings, stop: threading.Event) -> dict[str, Any]:
     pages = source.pages_with_objects()
     store = open_store(settings.output, settings.access)
     store.names(JOB_NAME)  # some servers make a bucket that is missing when something is written
-    with Lock(store, stop.set) as lock, pinned_model(settings.model_uri) as pinned:
+    with (
+        Lock(store, stop.set) as lock,
+        given_series(settings.series_table, settings.input, settings.access) as given,
+        pinned_model(settings.model_uri) as pinned,
+    ):
         owner = None if settings.overwrite else read_ownership(store)
         if owner:
-            require_same_job(store, owner, settings.input.uri, settings.selection, settings.format)
+            says = given.says if given else ""
+            require_same_job(
+                store, owner, settings.input.uri, settings.selection, settings.format, says
+            )
         with ModelProcess(pinned) as model:
             columns = model.columns
             if owner:
                 columns = require_same_model(store, owner, pinned.family, columns)
+            _refuse_table_without_series(given, columns)
             with tracked_run(settings, pinned) as tracked:
-                output = _open_output(settings, store, owner, pinned, columns)
+                output = _open_output(settings, store, owner, pinned, columns, given)
                 objects = _to_do(pages, output, pinned, settings.retry_failed, run)
                 _score(settings, source, objects, model, output, run)
                 lock.check()
                 _refuse_to_finish_if_stopped(run)
                 counts, kept = _finish(settings, output, run)
                 lock.check()
-                summary = summarise(settings, pinned, counts, kept, run, tracked.run_id)
+                series = _finish_series(settings, output, model, given, run)
+                lock.check()
+                summary = summarise(settings, pinned, counts, kept, series, run, tracked.run_id)
                 write_results(store, summary, counts)
                 tracked.log_results(summary, counts)
     return summary
@@ -106,6 +121,7 @@ def _open_output(
     owner: Ownership | None,
     pinned: PinnedModel,
     columns: dict[str, str],
+    given: GivenSeries | None,
 ) -> Output:
     if settings.overwrite:
         clear(store)
@@ -116,6 +132,7 @@ def _open_output(
         pinned.family,
         settings.format,
         columns,
+        given.says if given else "",
     )
     if now != owner:
         write_ownership(store, now)
@@ -172,6 +189,41 @@ def _score(
             score_on_spark(objects, settings, model.pinned, output, run)
         else:
             score_here(objects, source, model, output, settings.concurrency, run)
+
+
+def _refuse_table_without_series(given: GivenSeries | None, columns: dict[str, str]) -> None:
+    if given and not answers_series(columns):
+        raise CannotRunError(
+            "--series-table needs a model that answers series, and this one answers slices only. "
+            "Leave it out or choose another --model-uri."
+        )
+
+
+def _finish_series(
+    settings: JobSettings,
+    output: Output,
+    model: ModelProcess,
+    given: GivenSeries | None,
+    run: RunState,
+) -> SeriesOutcome:
+    """Bring places and series table up to date, with the engine that was asked for."""
+
+    def answer(slices: LocalSlices, parts: int, made_from: MadeFrom) -> Iterator[pa.Table]:
+        if settings.engine == "spark":
+            from batch.spark_series import answers_on_spark
+
+            tables = answers_on_spark(settings, model.pinned, output, parts, made_from)
+        else:
+            tables = answers(slices.sorted(parts), model, made_from)
+        for table in tables:
+            _refuse_to_finish_if_stopped(run)
+            yield table
+
+    wanted: Answer | None = answer if settings.series else None
+    outcome = finish_series(output, model.pinned, given, wanted)
+    if outcome.sentence:
+        log(outcome.sentence)
+    return outcome
 
 
 def _refuse_to_finish_if_stopped(run: RunState) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from batch.faults import CannotRunError
 from batch.pyfunc import quiet_mlflow
-from batch.table.parts import model_column_type
+from batch.table.parts import SERIES_COLUMNS, model_column_type
 
 # 32 x 32 grey pixels, to see the model's columns before any scan is read.
 PROBE_PNG = base64.b64decode(
@@ -21,12 +22,24 @@ PROBE_PNG = base64.b64decode(
 )
 MAX_ERROR_CHARACTERS = 500
 PLAIN = (str, bool, int, float, type(None))
+SERIES = "series"  # the parameter and the column of a model that answers series
+# The model's answers for the series of one call. A batch is no series, so they mean nothing here.
+OF_ONE_CALL = {
+    "series_label",
+    "series_probability",
+    "series_undecided",
+    "key_slice",
+    "skipped",
+}
 
 Row = dict[str, Any]
 
 
 class LoadedPyfunc:
-    """A loaded pyfunc. `columns` maps its columns to their types, in its order."""
+    """A loaded pyfunc. `columns` maps its columns to their types, in its order.
+
+    One that answers series (see docs/batch.md) has `parts.SERIES_COLUMNS` as well.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Load the model and score a probe.
@@ -45,6 +58,7 @@ class LoadedPyfunc:
                     f"The model cannot be loaded ({type(first).__name__}: {_one_line(first)}). "
                     "Install the requirements it lists, or choose another --model-uri."
                 ) from error
+        self._answers_series = _answers_series(self.model)
         self.columns = self._probe()
 
     def _probe(self) -> dict[str, str]:
@@ -62,6 +76,8 @@ class LoadedPyfunc:
             if outputs is not None and not outputs.is_tensor_spec()
             else {}
         )
+        if self._answers_series:
+            frame = frame.drop(columns=[*OF_ONE_CALL, SERIES, "position_mm"], errors="ignore")
         names = [str(name) for name in frame.columns]
         if "error" not in names:
             raise CannotRunError(
@@ -69,12 +85,17 @@ class LoadedPyfunc:
                 "Choose another --model-uri."
             )
         example = frame.iloc[1].to_dict()
-        return {name: model_column_type(name, declared.get(name), example[name]) for name in names}
+        columns = {n: model_column_type(n, declared.get(n), example[n]) for n in names}
+        return columns | (SERIES_COLUMNS if self._answers_series else {})
 
-    def _predict(self, images: list[bytes]) -> Any:
+    def _predict(self, images: list[bytes], series: Sequence[str] | None = None) -> Any:
         import pandas as pd
 
-        frame = self.model.predict(pd.DataFrame({"image": pd.Series(images, dtype=object)}))
+        columns = {"image": pd.Series(images, dtype=object)}
+        if series is not None:
+            columns[SERIES] = pd.Series(series, dtype=object)
+        params = {"params": {SERIES: True}} if self._answers_series else {}
+        frame = self.model.predict(pd.DataFrame(columns), **params)
         if not isinstance(frame, pd.DataFrame):
             raise TypeError(f"expected a DataFrame, received {type(frame).__name__}")
         if len(frame) != len(images):
@@ -88,11 +109,68 @@ class LoadedPyfunc:
         """
         try:
             rows = self._predict(images).to_dict("records")
+            if self._answers_series:
+                rows = self._with_place(images, rows)
             return [{str(k): _plain(v) for k, v in row.items()} for row in rows]
         except Exception as error:  # whatever the model's own code raises
             if len(images) == 1:
                 return [{"error": f"model_failed: {type(error).__name__}: {_one_line(error)}"}]
         return [row for image in images for row in self.score([image])]
+
+    def _with_place(self, images: list[bytes], rows: list[Row]) -> list[Row]:
+        """Return rows as the slice table has them: with series and position, and all scored.
+
+        The model skips slices that lie near another one of their series. Here each object has a
+        row of its own, so those are scored as slices of a series each.
+        """
+        skipped = [n for n, row in enumerate(rows) if row.get("skipped") in (True, np.True_)]
+        if skipped:
+            alone = self._predict([images[n] for n in skipped], [f"slice {n}" for n in skipped])
+            for n, row in zip(skipped, alone.to_dict("records"), strict=True):
+                place = {name: rows[n].get(name) for name in (SERIES, "position_mm")}
+                rows[n] = row | place
+        return [
+            {name: value for name, value in row.items() if name not in (*OF_ONE_CALL, SERIES)}
+            | {"series_uid": row.get(SERIES) or None}
+            for row in rows
+        ]
+
+    def series_rows(self, slices: Any) -> list[Row]:
+        """Return the model's answer for each series of a DataFrame of its own rows.
+
+        The rows have the column `series`. A series that fails among others is asked for again
+        alone, and then has `error` only. `key_slice` counts the rows of `slices`, from 0.
+        """
+        series = list(dict.fromkeys(slices[SERIES]))
+        try:
+            frame = self.model.unwrap_python_model().series_rows(slices)
+            rows = [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+            if [row.get(SERIES) for row in rows] != series:
+                raise ValueError(f"expected a row for each of {len(series)} series, in order")
+            return rows
+        except Exception as error:  # whatever the model's own code raises
+            if len(series) == 1:
+                text = f"model_failed: {type(error).__name__}: {_one_line(error)}"
+                return [{SERIES: series[0], "error": text}]
+        return [self._alone(slices, name) for name in series]
+
+    def _alone(self, slices: Any, series: str) -> Row:
+        """Return the answer for one of several series."""
+        own = np.flatnonzero(slices[SERIES] == series)
+        row = self.series_rows(slices.iloc[own].reset_index(drop=True))[0]
+        key = row.get("key_slice")
+        return row if key is None else row | {"key_slice": int(own[int(key)])}
+
+
+def _answers_series(model: Any) -> bool:
+    """Return whether a pyfunc takes the parameter `series` and has the method `series_rows`."""
+    params = model.metadata.get_params_schema()
+    if params is None or SERIES not in {param.name for param in params.params}:
+        return False
+    try:
+        return hasattr(model.unwrap_python_model(), "series_rows")
+    except Exception:  # MLflow's own exception, where it is no Python model
+        return False
 
 
 def _plain(value: Any) -> str | bool | int | float | None:

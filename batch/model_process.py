@@ -16,10 +16,14 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
 
 from batch.faults import CannotRunError
 from batch.loaded_pyfunc import LoadedPyfunc, Row
@@ -71,10 +75,27 @@ class ModelProcess:
             ModelDiedError: the process died, or did not answer for minutes and was ended.
             CannotRunError: it had died before, and cannot be started again.
         """
+        return self._living_child().call("score", images, CALL_LIMIT_S + SCAN_LIMIT_S * len(images))
+
+    def series_rows(self, slices: pa.Table) -> list[Row]:
+        """Return one row per series, in order of first appearance.
+
+        Args:
+            slices: the model's own rows, with the column `series`.
+
+        Raises:
+            ModelDiedError, CannotRunError: as `score`.
+        """
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, slices.schema) as writer:
+            writer.write_table(slices)
+        return self._living_child().call("series_rows", [sink.getvalue()], CALL_LIMIT_S)
+
+    def _living_child(self) -> _Child:
         with self._starting:
             if self._child.died:
                 self._child = _Child(self.pinned.folder)
-        return self._child.score(images)
+            return self._child
 
     def close(self) -> None:
         """End the process."""
@@ -112,7 +133,8 @@ class _Child:
         self.columns: dict[str, str] = loaded
         threading.Thread(target=self._receive, name="model", daemon=True).start()
 
-    def score(self, images: list[bytes]) -> list[Row]:
+    def call(self, method: str, payloads: Sequence[Any], limit_s: float) -> list[Row]:
+        """Have the child run a method of its model on buffers, and return its rows."""
         answer: Future[list[Row]] = Future()
         with self._lock:
             if self.died:
@@ -120,10 +142,9 @@ class _Child:
             number = next(self._numbers)
             self._waiting[number] = answer
             with contextlib.suppress(OSError):  # it died; `_receive` notices
-                self._connection.send((number, len(images)))
-                for image in images:  # as they are: pickled they would be copied
-                    self._connection.send_bytes(image)
-        limit_s = CALL_LIMIT_S + SCAN_LIMIT_S * len(images)
+                self._connection.send((number, method, len(payloads)))
+                for payload in payloads:  # as they are: pickled they would be copied
+                    self._connection.send_bytes(payload)
         try:
             return answer.result(limit_s)
         except TimeoutError:
@@ -197,9 +218,9 @@ def serve() -> None:
     if isinstance(loaded, CannotRunError):
         return
 
-    def answer(number: int, images: list[bytes]) -> None:
+    def answer(number: int, method: str, payloads: list[bytes]) -> None:
         try:
-            rows = model.score(images)
+            rows = _rows(model, method, payloads)
             with sending:
                 connection.send((number, rows))
         except BaseException:  # the model's code wants to exit, or the job has ended
@@ -208,8 +229,19 @@ def serve() -> None:
     with ThreadPoolExecutor(CALLS, thread_name_prefix="score") as pool:
         while True:
             try:
-                number, count = connection.recv()
-                images = [connection.recv_bytes() for _ in range(count)]
+                number, method, count = connection.recv()
+                payloads = [connection.recv_bytes() for _ in range(count)]
             except (EOFError, OSError):
                 os._exit(0)  # the job has ended, so nobody waits for what is being scored
-            pool.submit(answer, number, images)
+            pool.submit(answer, number, method, payloads)
+
+
+def _rows(model: LoadedPyfunc, method: str, payloads: list[bytes]) -> list[Row]:
+    """Run one call in the child."""
+    if method == "score":
+        return model.score(payloads)
+    import pandas as pd
+
+    # Objects, as the model makes its rows: what is missing is None, never NaN.
+    columns = pa.ipc.open_stream(payloads[0]).read_all().to_pydict()
+    return model.series_rows(pd.DataFrame(columns, dtype=object))

@@ -7,8 +7,6 @@ import hashlib
 import json
 import logging
 import re
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import yaml
 
 from batch.faults import CannotRunError, without_passwords
 from batch.locations import path_of
+from batch.scratch import remove_stale_scratch, scratch_folder
 
 DIGEST = "model_digest"  # the key in the model's own metadata
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
@@ -73,15 +72,16 @@ def pinned_model(model_uri: str) -> Iterator[PinnedModel]:
     Raises:
         CannotRunError: there is no such model, or it cannot be fetched.
     """
-    scratch = Path(tempfile.mkdtemp(prefix="batch-model-"))
-    try:
+    remove_stale_scratch()
+    with contextlib.ExitStack() as until_the_end:
         with quiet_mlflow():
             uri, name, version = _resolve(model_uri)
-            folder = _files(uri, scratch)
+            if uri.startswith("file://"):
+                folder = path_of(uri)
+            else:
+                folder = _fetched(uri, until_the_end.enter_context(scratch_folder("model")))
         family = f"models:/{name}" if name else uri
         yield PinnedModel(uri, family, model_digest(folder), folder, name, version)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _resolve(model_uri: str) -> tuple[str, str | None, str | None]:
@@ -109,11 +109,9 @@ def _resolve(model_uri: str) -> tuple[str, str | None, str | None]:
     return f"models:/{name}/{version}", name, str(version)
 
 
-def _files(uri: str, scratch: Path) -> Path:
+def _fetched(uri: str, scratch: Path) -> Path:
     import mlflow
 
-    if uri.startswith("file://"):
-        return path_of(uri)
     try:
         folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(scratch)))
     except Exception as error:  # each artefact store raises its own

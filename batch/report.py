@@ -8,6 +8,7 @@ from typing import Any
 
 from batch.progress import RunState
 from batch.pyfunc import PinnedModel
+from batch.series.finish import SeriesOutcome
 from batch.settings import JobSettings
 from batch.summary import NOTICE, TableCounts, versions
 
@@ -17,6 +18,7 @@ def summarise(
     model: PinnedModel,
     counts: TableCounts,
     kept: dict[str, int],
+    series: SeriesOutcome,
     run: RunState,
     run_id: str | None,
 ) -> dict[str, Any]:
@@ -48,6 +50,7 @@ def summarise(
         "labels": dict(sorted(counts.labels.items())),
         "errors": dict(counts.errors.most_common()),
         "parts": len(counts.parts),
+        **_of_series(series),
         # This run.
         "objects_skipped": run.objects_skipped,
         "objects_read": run.objects_read,
@@ -62,6 +65,18 @@ def summarise(
     }
 
 
+def _of_series(outcome: SeriesOutcome) -> dict[str, int | None]:
+    """Return what the summary says of series; nulls where there is no series table."""
+    counts, record = outcome.counts, outcome.record
+    return {
+        "series": counts.rows if counts else None,
+        "series_answered": counts.answered if counts else None,
+        "series_undecided": counts.undecided if counts else None,
+        "series_failed": counts.failed if counts else None,
+        "slices_without_series": record.without_series if record else None,
+    }
+
+
 def last_line(summary: dict[str, Any]) -> str:
     """Return one line for a person: what this run did, and what the output holds now."""
     if summary["rows_written"]:
@@ -72,4 +87,10 @@ def last_line(summary: dict[str, Any]) -> str:
         f"{summary[name]} {name.replace('_', ' ')}"
         for name in ("answered", "undecided", "out_of_domain", "failed")
     )
-    return f"{did}. The output holds {summary['rows']} rows: {holds}."
+    line = f"{did}. The output holds {summary['rows']} rows: {holds}."
+    if summary["series"] is None:
+        return line
+    of_series = ", ".join(
+        f"{summary[f'series_{name}']} {name}" for name in ("answered", "undecided", "failed")
+    )
+    return f"{line[:-1]}; {summary['series']} series: {of_series}."

@@ -58,6 +58,8 @@ class JobSettings:
     tracking: bool = True
     engine: str = "local"
     master: str | None = None
+    series: bool = True
+    series_table: str | None = None
 
     def parameters(self) -> dict[str, object]:
         """Return what the MLflow run records as parameters; what was not given is None."""
@@ -76,4 +78,6 @@ class JobSettings:
             "retry_failed": self.retry_failed,
             "engine": self.engine,
             "master": self.master,
+            "series": self.series,
+            "series_table": self.series_table,
         }

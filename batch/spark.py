@@ -8,6 +8,7 @@ journal yet, and resume, summary and exit codes are the very same code.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -31,6 +32,7 @@ from batch.model_process import ModelProcess
 from batch.pipeline import score_objects
 from batch.progress import RunState
 from batch.pyfunc import PinnedModel
+from batch.scratch import scratch_folder
 from batch.settings import JobSettings
 from batch.source.listing import ScanObject
 from batch.source.source import Source
@@ -79,16 +81,28 @@ def score_on_spark(
     Raises:
         CannotRunError: Spark cannot be started, or a task met something that ends the job.
     """
-    with tempfile.TemporaryDirectory(prefix="batch-spark-") as scratch:
+    with cluster(settings, model, output.schema) as (context, task):
+        _run_waves(objects, context, task, output, run)
+
+
+@contextlib.contextmanager
+def cluster(
+    settings: JobSettings, model: PinnedModel, schema: pa.Schema
+) -> Iterator[tuple[Any, Task]]:
+    """Have a Spark context whose executors have the model and this package, and what tasks need.
+
+    Raises:
+        CannotRunError: Spark cannot be started.
+    """
+    with scratch_folder("spark") as scratch:
         context = _start(settings.master)
         try:
-            model_zip = Path(scratch, f"model-{model.digest[:16]}.zip")
+            model_zip = scratch / f"model-{model.digest[:16]}.zip"
             _zip(model.folder, model_zip, "")
-            _zip(Path(__file__).parent, Path(scratch, "batch.zip"), "batch/")
+            _zip(Path(__file__).parent, scratch / "batch.zip", "batch/")
             context.addFile(str(model_zip))
-            context.addPyFile(str(Path(scratch, "batch.zip")))
-            task = Task(settings, model, model_zip.name, output.schema)
-            _run_waves(objects, context, task, output, run)
+            context.addPyFile(str(scratch / "batch.zip"))
+            yield context, Task(settings, model, model_zip.name, schema)
         finally:
             context.stop()
 
@@ -179,9 +193,16 @@ def _run_wave(
 
 
 def _results(wave: Future[list[TaskResult]]) -> list[TaskResult]:
-    try:
+    with on_the_cluster():
         return wave.result()
-    except Exception as error:  # Py4J wraps whatever happened on the cluster
+
+
+@contextlib.contextmanager
+def on_the_cluster() -> Iterator[None]:
+    """Turn whatever fails on the cluster into one sentence."""
+    try:
+        yield
+    except Exception as error:  # Py4J wraps whatever happened there
         lines = [line for line in str(error).splitlines() if line.strip()]
         detail = next((line for line in lines if "Error" in line or "failure" in line), lines[0])
         raise CannotRunError(
@@ -225,7 +246,7 @@ def run_task(name: str, scans: list[ScanObject], task: Task) -> TaskResult:
         score_objects(
             (scan for scan in scans if scan.uri not in done),
             Source(job.input, job.access).fetch,
-            _model(task),
+            model_of(task),
             Journal(store, f"{name}-a{context.taskAttemptId():08d}", task.schema, adopt),
             job.concurrency,
             run,
@@ -248,7 +269,7 @@ def _rows_there(store: Store, segments: list[str], schema: pa.Schema) -> tuple[R
     return run, done
 
 
-def _model(task: Task) -> ModelProcess:
+def model_of(task: Task) -> ModelProcess:
     """Return this worker process's model, loaded once."""
     from pyspark import SparkFiles
 

@@ -134,7 +134,7 @@ def write_results(store: Store, summary: dict[str, Any], counts: TableCounts) ->
 def versions(*extra: str) -> dict[str, str]:
     """Return the versions that decided the result."""
     found = {"python": platform.python_version()}
-    for package in ("mlflow", "pyarrow", "boto3", *extra):
+    for package in ("mlflow", "pyarrow", "duckdb", "boto3", *extra):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -9,7 +9,6 @@ import contextlib
 import csv
 import gzip
 import json
-import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import compress, islice
@@ -19,6 +18,7 @@ from urllib.parse import unquote_plus
 
 from batch.faults import CannotRunError, is_s3_fault, s3_sentence
 from batch.locations import Access, Location, make_client
+from batch.scratch import scratch_folder
 from batch.source.listing import PAGE, Pages, ScanObject, strip_quotes
 from batch.table.index import KeySet
 
@@ -98,8 +98,8 @@ def _local_copy(source: str, access: Access) -> Iterator[Path]:
         yield Path(source)
         return
     bucket, _, key = source.removeprefix("s3://").partition("/")
-    with tempfile.TemporaryDirectory(prefix="batch-inventory-") as folder:
-        path = Path(folder) / Path(key).name
+    with scratch_folder("inventory") as folder:
+        path = folder / Path(key).name
         try:
             make_client(access, signed=not access.no_sign_request).download_file(
                 bucket, key, str(path)

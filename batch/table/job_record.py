@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from batch.faults import CannotRunError
+from batch.series.files import RECORD, SERIES_PART
 from batch.source.selection import Selection
 from batch.store.stores import Store
 from batch.table.journal import JOURNAL
@@ -30,6 +31,7 @@ class Ownership:
         model: `models:/name` of a registered model, whose versions may change; else its URI.
         format: `parquet` or `csv`.
         columns: the pyfunc's columns and their types; a later version may append some.
+        given: which columns of slices a table of series decides; empty without one.
     """
 
     input: str
@@ -38,6 +40,7 @@ class Ownership:
     model: str
     format: str
     columns: dict[str, str]
+    given: str = ""
 
 
 def read_ownership(store: Store) -> Ownership | None:
@@ -64,6 +67,7 @@ def read_ownership(store: Store) -> Ownership | None:
             fields["model"],
             fields["format"],
             dict(fields["columns"]),
+            fields.get("given", ""),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CannotRunError(
@@ -73,9 +77,17 @@ def read_ownership(store: Store) -> Ownership | None:
 
 
 def require_same_job(
-    store: Store, old: Ownership, input_uri: str, selection: Selection, file_format: str
+    store: Store,
+    old: Ownership,
+    input_uri: str,
+    selection: Selection,
+    file_format: str,
+    given: str,
 ) -> None:
-    """Refuse an output that belongs to another input, selection or format.
+    """Refuse an output that belongs to another input, selection, format or table of series.
+
+    A table of series may be added later. It may not be left out later, because what the slices
+    themselves say is no longer there.
 
     Raises:
         CannotRunError: it does.
@@ -89,6 +101,11 @@ def require_same_job(
     for what, (there, here) in there_and_here.items():
         if there != here:
             raise CannotRunError(_refusal(store, what, there, here))
+    if not given.startswith(old.given):
+        raise CannotRunError(
+            f"{store.uri} was made with a --series-table of {old.given}, and this command's is of "
+            f"{given or 'nothing'}. Give such a table again, or add --overwrite to start anew."
+        )
 
 
 def _patterns(there: tuple[str, ...], here: tuple[str, ...], none: str) -> tuple[str, str]:
@@ -128,11 +145,14 @@ def write_ownership(store: Store, ownership: Ownership) -> None:
 
 def clear(store: Store) -> None:
     """Delete what a job writes, and nothing else that may lie beside it."""
-    own = {JOB_NAME, SUMMARY, MANIFEST, SUCCESS}
+    own = {JOB_NAME, SUMMARY, MANIFEST, SUCCESS, RECORD}
     store.delete(
         name
         for name in store.names()
-        if name in own or name.startswith((JOURNAL, DIGESTS)) or PART_NAME.fullmatch(name)
+        if name in own
+        or name.startswith((JOURNAL, DIGESTS))
+        or PART_NAME.fullmatch(name)
+        or SERIES_PART.fullmatch(name)
     )
 
 

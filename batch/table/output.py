@@ -11,6 +11,7 @@ at any moment. See docs/adr/0010-journal-and-parts.md.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -75,7 +76,7 @@ class Output:
 
     def adopt(self, segment: str, table: pa.Table) -> None:
         """Take over a segment that is durable already, and publish when a part is full."""
-        self._unfinish()
+        self.unfinish()
         self._segments.append(segment)
         self._hold(table)
         if self._pending_rows >= ROWS_PER_PART:
@@ -94,7 +95,7 @@ class Output:
         if len(self.index):
             where = self.index.parts_of(rows["uri"].to_pylist())
         if rows.num_rows:
-            self._unfinish()
+            self.unfinish()
         for number in np.unique(where[where >= 0]):
             self._replace_rows(int(number), rows.filter(pa.array(where == number)))
         self._append(rows.filter(pa.array(where < 0)))
@@ -106,7 +107,7 @@ class Output:
         gone = ~self.index.seen
         if not gone.any():
             return 0
-        self._unfinish()
+        self.unfinish()
         for number in np.unique(self.index.parts[gone]):
             keys = self.index.keys[gone & (self.index.parts == number)]
 
@@ -119,8 +120,42 @@ class Output:
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """Yield every part's name and rows."""
-        names = map(self.files.name, self._parts)
-        yield from zip(names, self.files.read(self._parts), strict=True)
+        for number, table in self.numbered_tables():
+            yield self.files.name(number), table
+
+    @property
+    def numbers(self) -> list[int]:
+        """Return the parts' numbers, ascending."""
+        return list(self._parts)
+
+    def digest(self) -> str:
+        """Return a digest of all parts, each as it was last read or written."""
+        lines = "".join(f"{self.files.name(n)} {self.files.digests[n]}\n" for n in self._parts)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def numbered_tables(self) -> Iterator[tuple[int, pa.Table]]:
+        """Yield every part's number and rows."""
+        yield from zip(self._parts, self.files.read(self._parts), strict=True)
+
+    def replace_columns(self, number: int, columns: pa.Table) -> pa.Table:
+        """Put other values in some columns of a part, and return its rows.
+
+        Args:
+            columns: as many rows as the part has, in its order.
+        """
+        self.unfinish()
+        made: list[pa.Table] = []
+
+        def replaced(table: pa.Table) -> pa.Table:
+            for name in columns.column_names:
+                place = table.schema.get_field_index(name)
+                values = columns[name].cast(table.schema.field(name).type)
+                table = table.set_column(place, table.schema.field(name), values)
+            made.append(table)
+            return table
+
+        self.files.rewrite(number, replaced)
+        return made[0]
 
     def sweep(self) -> None:
         """Delete segments that a lost attempt on Spark wrote a second time. Call when finished."""
@@ -133,7 +168,8 @@ class Output:
     def _empty(self) -> pa.Table:
         return self.schema.empty_table()
 
-    def _unfinish(self) -> None:
+    def unfinish(self) -> None:
+        """Say that the output is changing: call before any change."""
         if self._finished:
             self.store.delete([SUCCESS])
             self._finished = False

@@ -22,11 +22,15 @@ READ_AHEAD = 8  # files
 
 
 class PartFiles:
-    """The parts of one output, by their numbers."""
+    """The parts of one output, by their numbers.
+
+    `digests` has the digest of each part as it was last read or written.
+    """
 
     def __init__(self, store: Store, file_format: str, schema: pa.Schema) -> None:
         """Take where they are and what they hold; nothing is read yet."""
         self.store, self.format, self.schema = store, file_format, schema
+        self.digests: dict[int, str] = {}
 
     def numbers(self, names: Iterable[str]) -> list[int]:
         """Return the numbers of the parts among an output's names, ascending."""
@@ -60,8 +64,9 @@ class PartFiles:
         name = self.name(number)
         data, tag = self.store.read(name)
         expected, _tag = self._digests(name)
+        digest = self.digests[number] = _digest(data)
         try:
-            if expected and _digest(data) not in expected:
+            if expected and digest not in expected:
                 raise OSError("its content does not have the digest that was recorded")
             return decode(data, self.format, self.schema), data, tag
         except (pa.ArrowException, OSError) as error:
@@ -85,9 +90,11 @@ class PartFiles:
         data = encode(conform(table, self.schema), self.format)
         try:
             _expected, digests_tag = self._digests(name)
-            lines = "".join(f"{digest}\n" for digest in [_digest(data), *there])
+            digest = _digest(data)
+            lines = "".join(f"{one}\n" for one in [digest, *there])
             self.store.write(DIGESTS + name, lines.encode(), only_if=digests_tag)
             self.store.write(name, data, only_if=only_if)
+            self.digests[number] = digest
         except ConflictError as error:
             raise LockLostError(
                 f"{self.store.uri}{name} was changed by another job; this one has stopped. Nothing "

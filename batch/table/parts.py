@@ -27,6 +27,9 @@ JOB_FIELDS = [
     pa.field("model_digest", pa.string()),
     pa.field("scored_at", UTC_MS),
 ]
+# After all others, and only where the model answers series. `slice_index` is known when a series is
+# whole, so it is null until the job has read everything.
+SERIES_COLUMNS = {"series_uid": "string", "position_mm": "double", "slice_index": "long"}
 TYPES = {"string": pa.string(), "double": pa.float64(), "bool": pa.bool_(), "long": pa.int64()}
 MODEL_TYPES = {"label": "string", "probability": "double", "error": "string"}
 
@@ -69,8 +72,15 @@ def model_column_type(name: str, declared: str | None, example: Any) -> str:
 
 def schema_of(model_columns: Mapping[str, str]) -> pa.Schema:
     """Return the table's schema for a pyfunc with these columns and types."""
-    fields = [pa.field(name, TYPES[kind]) for name, kind in model_columns.items()]
-    return pa.schema([*OBJECT_FIELDS, *fields, *JOB_FIELDS])
+    last = SERIES_COLUMNS if answers_series(model_columns) else {}
+    fields = [pa.field(n, TYPES[kind]) for n, kind in model_columns.items() if n not in last]
+    series = [pa.field(name, TYPES[kind]) for name, kind in last.items()]
+    return pa.schema([*OBJECT_FIELDS, *fields, *JOB_FIELDS, *series])
+
+
+def answers_series(columns: Iterable[str]) -> bool:
+    """Return whether columns are those of a model that answers series."""
+    return set(SERIES_COLUMNS) <= set(columns)
 
 
 def to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -23,6 +23,8 @@ from PIL import Image
 from batch.model_process import ModelProcess
 from batch.pyfunc import PinnedModel, pinned_model
 from tests.s3_server import ADMIN, S3Server
+from tests.session import Shared
+from tests.stand_in_series import save_series_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -154,6 +156,19 @@ def stand_in_process(stand_in_model: Path) -> Iterator[ModelProcess]:
         yield process
 
 
+@pytest.fixture(scope="session")
+def series_model(shared: Shared) -> Path:
+    """Return the folder of a stand-in that answers series."""
+    return shared.once("stand_in_series", save_series_model) / "series-model"
+
+
+@pytest.fixture(scope="session")
+def series_process(series_model: Path) -> Iterator[ModelProcess]:
+    """Yield the stand-in that answers series in one process for the whole session."""
+    with pinned_model(str(series_model)) as pinned, ModelProcess(pinned) as process:
+        yield process
+
+
 @pytest.fixture
 def run_here(
     s3_server: S3Server,
@@ -163,21 +178,52 @@ def run_here(
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
     """Return a function that runs the same command in this process, which starts at once."""
-    from batch.__main__ import main
+    keep_model(stand_in_process, monkeypatch)
+    run = runner(tmp_path, monkeypatch, capsys)
+
+    def run_with_s3(
+        *arguments: object, credentials: tuple[str, str] = ADMIN, **variables: str
+    ) -> Result:
+        return run(*arguments, **(s3_server.env(credentials) | variables))
+
+    return run_with_s3
+
+
+@pytest.fixture
+def run_series(
+    series_process: ModelProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Return a function that runs the command in this process, for a model that answers series."""
+    keep_model(series_process, monkeypatch)
+    return runner(tmp_path, monkeypatch, capsys)
+
+
+def keep_model(kept: ModelProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let jobs in this process use a model that runs already, if it is the one they want."""
 
     @contextlib.contextmanager
     def model_process(pinned: PinnedModel) -> Iterator[ModelProcess]:
-        if pinned.digest == stand_in_process.pinned.digest:
-            monkeypatch.setattr(stand_in_process, "pinned", pinned)
-            yield stand_in_process
+        if pinned.digest == kept.pinned.digest or pinned.folder == kept.pinned.folder:
+            monkeypatch.setattr(kept, "pinned", pinned)
+            yield kept
         else:
             with ModelProcess(pinned) as process:
                 yield process
 
     monkeypatch.setattr("batch.job.ModelProcess", model_process)
 
-    def run(*arguments: object, credentials: tuple[str, str] = ADMIN, **variables: str) -> Result:
-        environment = clean_environment(tmp_path, **(s3_server.env(credentials) | variables))
+
+def runner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Return a function that runs the command in this process with a clean environment."""
+    from batch.__main__ import main
+
+    def run(*arguments: object, **variables: str) -> Result:
+        environment = clean_environment(tmp_path, **variables)
         with monkeypatch.context() as patch:
             for name in [k for k in os.environ if k not in environment]:
                 patch.delenv(name)

@@ -1,0 +1,1 @@
+"""From the rows of slices to one row per series."""

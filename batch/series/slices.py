@@ -1,0 +1,186 @@
+"""The slice table on this machine's disk: each slice's place in its series, and series in order."""
+
+# ruff: noqa: S608 - what is put into SQL are names of columns and quoted paths
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+
+from batch.series.given import GivenSeries
+from batch.series.sorting import quoted, sorting
+from batch.table.parts import SERIES_COLUMNS
+
+if TYPE_CHECKING:
+    import duckdb
+
+BATCH_ROWS = 2048
+NOT_COPIED = {"etag", "size_bytes", "last_modified", "scored_at", "model_uri"}
+# What a slice's series and position are without and with a table of series.
+SAYS = {
+    None: ("slices.series_uid", "slices.position_mm"),
+    "series": ("given.series", "slices.position_mm"),
+    "series and position_mm": ("given.series", "given.position_mm"),
+}
+
+
+class LocalSlices:
+    """A copy of the slice parts. Memory does not grow with their number."""
+
+    def __init__(self, folder: Path, database: duckdb.DuckDBPyConnection) -> None:
+        self._folder, self._database = folder, database
+        (folder / "parts").mkdir()
+        self._versions = count()
+        self._rows = f"read_parquet({quoted(folder / 'parts' / '*.parquet')})"
+
+    def add(self, part: int, table: pa.Table) -> None:
+        """Copy a part, or its new version."""
+        # Under a new name, because DuckDB may keep what it has read of a file.
+        for old in self._folder.glob(f"parts/{part}-*.parquet"):
+            old.unlink()
+        kept = table.select([name for name in table.column_names if name not in NOT_COPIED])
+        number = pa.array([part] * table.num_rows, pa.int32())
+        place = pa.array(range(table.num_rows), pa.int32())
+        kept = kept.append_column("part", number).append_column("row", place)
+        pq.write_table(kept, self._folder / f"parts/{part}-{next(self._versions)}.parquet")
+
+    def place(self, given: GivenSeries | None) -> Iterator[tuple[int, pa.Table]]:
+        """Find series, position and place of every slice.
+
+        A slice's place is its rank among the slices of its series by position, from 0; where
+        positions are equal, by URI. A slice without a position has none.
+
+        Args:
+            given: the user's table of series; it alone decides then what it has columns for.
+
+        Yields:
+            For each part in which one of `SERIES_COLUMNS` is not what it should be, its number and
+            these columns.
+        """
+        series, position = SAYS[given.says if given else None]
+        join = f"LEFT JOIN read_parquet({quoted(given.file)}) AS given USING (uri)" if given else ""
+        same = " AND ".join(f"{name} IS NOT DISTINCT FROM old.{name}" for name in SERIES_COLUMNS)
+        self._database.execute(
+            f"""
+            CREATE OR REPLACE TABLE placed AS
+            WITH named AS (
+                SELECT slices.uri, slices.part, slices."row", {series} AS series_uid,
+                    CAST({position} AS DOUBLE) AS position_mm,
+                    struct_pack({", ".join(f"{n} := slices.{n}" for n in SERIES_COLUMNS)}) AS old
+                FROM {self._rows} AS slices {join}
+            ), ranked AS (
+                SELECT part, "row", series_uid, position_mm, old,
+                    CASE WHEN series_uid IS NOT NULL AND position_mm IS NOT NULL THEN
+                        row_number() OVER (
+                            PARTITION BY series_uid, position_mm IS NULL ORDER BY position_mm, uri
+                        ) - 1
+                    END AS slice_index
+                FROM named
+            )
+            SELECT part, "row", {", ".join(SERIES_COLUMNS)}, {same} AS same FROM ranked
+            """
+        )
+        changed = "SELECT DISTINCT part FROM placed WHERE NOT same ORDER BY part"
+        for (part,) in self._database.execute(changed).fetchall():
+            columns = self._database.sql(
+                f'SELECT {", ".join(SERIES_COLUMNS)} FROM placed WHERE part = {part} ORDER BY "row"'
+            ).to_arrow_table()
+            yield part, columns
+
+    def count_series(self) -> int:
+        """Return how many series there are. Call after `place`."""
+        return self._count("SELECT count(DISTINCT series_uid) FROM placed")
+
+    def count_without_series(self) -> int:
+        """Return how many slices are of no series. Call after `place`."""
+        return self._count("SELECT count(*) - count(series_uid) FROM placed")
+
+    def count_unmet(self, given: GivenSeries) -> int:
+        """Return how many lines of a table of series name no slice."""
+        return self._count(
+            f"SELECT count(*) FROM read_parquet({quoted(given.file)}) AS given "
+            f"ANTI JOIN {self._rows} AS slices USING (uri)"
+        )
+
+    def _count(self, query: str) -> int:
+        ((number,),) = self._database.execute(query).fetchall()
+        return int(number)
+
+    def sorted(self, parts: int) -> Iterator[pa.Table]:
+        """Yield the slices that are of a series, by the series' part, series and place.
+
+        Args:
+            parts: how many parts the series table has, see `part_of`.
+        """
+        part_of_series = f"CAST('0x' || substr(md5(series_uid), 1, 8) AS UBIGINT) % {parts}"
+        relation = self._database.sql(
+            f"""
+            SELECT * EXCLUDE (part, "row") FROM {self._rows} WHERE series_uid IS NOT NULL
+            ORDER BY {part_of_series}, series_uid, slice_index NULLS LAST, uri
+            """
+        )
+        with relation.to_arrow_reader(batch_size=BATCH_ROWS) as reader:
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
+
+
+@contextlib.contextmanager
+def local_slices(folder: Path) -> Iterator[LocalSlices]:
+    """Have an empty copy in a scratch folder until the block ends."""
+    with sorting(folder / "slices") as database:
+        yield LocalSlices(folder / "slices", database)
+
+
+def part_of(series_uid: str, parts: int) -> int:
+    """Return the number of the series part that a series is in, whichever others there are."""
+    digest = hashlib.md5(series_uid.encode(), usedforsecurity=False).hexdigest()
+    return int(digest[:8], 16) % parts
+
+
+@dataclass(frozen=True)
+class SeriesChunk:
+    """Whole series, one after the other.
+
+    Attributes:
+        slices: rows of the slice table.
+        left_out: how many further slices a series has, of one that has more than `most`.
+    """
+
+    slices: pa.Table
+    left_out: dict[str, int]
+
+
+def whole_series(tables: Iterable[pa.Table], rows: int, most: int) -> Iterator[SeriesChunk]:
+    """Join tables that are sorted by series, and cut them where a series ends.
+
+    Args:
+        rows: a chunk has at least so many, but for the last one.
+        most: slices of one series that are held. What follows is counted only, so that memory
+            does not grow with a prefix whose slices all say they are of one series.
+    """
+    held: pa.Table | None = None
+    left_out: dict[str, int] = {}
+    for table in tables:
+        held = table if held is None else pa.concat_tables([held, table])
+        last = held["series_uid"][-1]
+        last_begins = pa.compute.index(held["series_uid"], last).as_py()
+        if last_begins >= rows:
+            yield SeriesChunk(held.slice(0, last_begins), left_out)
+            held, left_out = held.slice(last_begins), {}
+            last_begins = 0
+        too_many = held.num_rows - last_begins - most
+        if too_many > 0:
+            name = last.as_py()
+            left_out[name] = left_out.get(name, 0) + too_many
+            held = held.slice(0, held.num_rows - too_many)
+    if held is not None and held.num_rows:
+        yield SeriesChunk(held, left_out)
