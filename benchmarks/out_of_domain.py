@@ -1,8 +1,9 @@
 """How often does a model notice that a picture is no chest CT?
 
 Scores the pictures that each evaluation scores (steps/evaluation/non_scans.py), those that
-scikit-image ships
-as well (nothing is downloaded), and the data set's own test scans; prints a table by kind.
+scikit-image ships as well (nothing is downloaded), and the data set's own test scans. With
+`--collections`, a folder of public collections' zips, also slices of other hospitals: those that
+show lungs must not be flagged, those of the abdomen and reformats in other planes must be.
 
     pip install scikit-image
     python -m benchmarks.out_of_domain --model artifacts/training/model
@@ -10,46 +11,19 @@ as well (nothing is downloaded), and the data set's own test scans; prints a tab
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import click
 import mlflow
-import numpy as np
 import pandas as pd
-from PIL import Image
 
+from benchmarks.odd_pictures import scikit_image_pictures, slices_by_region
 from scans.manifest import read_manifest
-from steps.evaluation.non_scans import non_scans, usable
+from steps.evaluation.non_scans import non_scans
 
-FACES = 10  # of the 100 faces that scikit-image ships
 BATCH = 32
-
-
-def scikit_image_pictures() -> dict[str, list[bytes]]:
-    """Read the photographs, textures and micrographs inside the scikit-image wheel."""
-    import skimage
-
-    folder = Path(skimage.__file__).parent / "data"
-    found: dict[str, list[bytes]] = {"scikit-image pictures": [], "faces": []}
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".png", ".jpg"):
-            with Image.open(path) as picture:
-                if usable(*picture.size):
-                    found["scikit-image pictures"].append(path.read_bytes())
-    faces = np.load(folder / "lfw_subset.npy")[:: 100 // FACES][:FACES]
-    found["faces"] = [png((face * 255).astype(np.uint8), (100, 100)) for face in faces]
-    return found
-
-
-def png(grey: Any, size_px: tuple[int, int] | None = None) -> bytes:
-    """Write grey levels as PNG."""
-    picture = Image.fromarray(grey)
-    file = io.BytesIO()
-    (picture.resize(size_px) if size_px else picture).save(file, "PNG")
-    return file.getvalue()
 
 
 def flags(model: Any, files: list[bytes]) -> list[bool | None]:
@@ -61,30 +35,43 @@ def flags(model: Any, files: list[bytes]) -> list[bool | None]:
     return pd.concat(answers, ignore_index=True)["out_of_domain"].tolist()
 
 
+def counted(model: Any, kinds: dict[str, list[bytes]]) -> dict[str, dict[str, int]]:
+    """Count, by kind, pictures, those flagged, and those refused with an error."""
+    result = {}
+    for kind, files in kinds.items():
+        answers = flags(model, files)
+        result[kind] = {
+            "n": len(files),
+            "flagged": sum(flag is True for flag in answers),
+            "refused": answers.count(None),
+        }
+        stopped = result[kind]["flagged"] + result[kind]["refused"]
+        click.echo(f"{stopped:3d} of {len(files):3d} flagged or refused  {kind}", err=True)
+    return result
+
+
+def noticed(kinds: dict[str, dict[str, int]]) -> float | None:
+    """Return the share that is flagged or refused, over all kinds; None of no picture."""
+    total = sum(row["n"] for row in kinds.values())
+    stopped = sum(row["flagged"] + row["refused"] for row in kinds.values())
+    return stopped / total if total else None
+
+
 @click.command(help=__doc__)
 @click.option("--model", "model_uri", default="artifacts/training/model", help="URI or folder.")
 @click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
-def main(model_uri: str, data: Path) -> None:
+@click.option("--collections", type=click.Path(exists=True, path_type=Path), default=None)
+def main(model_uri: str, data: Path, collections: Path | None) -> None:
     model = mlflow.pyfunc.load_model(model_uri)
-    kinds = non_scans() | scikit_image_pictures()
-    result: dict[str, Any] = {}
-    for kind, files in kinds.items():
-        answers = flags(model, files)
-        stopped = sum(flag is not False for flag in answers)  # flagged, or refused with an error
-        result[kind] = {
-            "n": len(files), "detected": sum(map(bool, answers)), "refused": answers.count(None),
-        }  # fmt: skip
-        click.echo(f"{stopped:3d} of {len(files):3d} noticed  {kind}", err=True)
-    total = sum(row["n"] for row in result.values())
-    noticed = sum(row["detected"] + row["refused"] for row in result.values())
-    scans = [(data / r.path).read_bytes() for r in read_manifest(data) if r.split == "test"]
-    wrong = flags(model, scans)
+    chest, other = slices_by_region(collections) if collections else ({}, {})
+    tests = [(data / r.path).read_bytes() for r in read_manifest(data) if r.split == "test"]
+    of_chest = counted(model, {"test scans": tests} | chest)
+    of_other = counted(model, non_scans() | scikit_image_pictures() | other)
     summary = {
-        "kinds": result,
-        "pictures": total,
-        "noticed": noticed / total,
-        "test_scans": len(scans),
-        "test_scans_flagged": sum(map(bool, wrong)) / len(scans),
+        "chest_ct": of_chest,
+        "chest_ct_flagged": noticed(of_chest),
+        "no_chest_ct": of_other,
+        "no_chest_ct_noticed": noticed(of_other),
     }
     click.echo(json.dumps(summary, indent=2))
 

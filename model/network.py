@@ -32,7 +32,10 @@ TO_CHANNELS_LAST = (0, 2, 3, 1)
 
 
 def vgg16(
-    tensors: Sequence[Tensor], image_size_px: int, blocks: int = len(BLOCKS)
+    tensors: Sequence[Tensor],
+    image_size_px: int,
+    blocks: int = len(BLOCKS),
+    feature_blocks: int = 1,
 ) -> openvino.Model:
     """Build the first blocks of VGG16 without top on raw pixels.
 
@@ -41,11 +44,13 @@ def vgg16(
             of later blocks are not used.
         image_size_px: side of the square input, at least 32.
         blocks: how many of the five blocks, from the input; 0 centres the pixels only.
+        feature_blocks: of how many of these, the last ones, the maps are given.
 
     Returns:
         `uint8` RGB (n, side, side, 3) in 0-255 to the map after the last block's pooling,
         `float32` (n, side / 2**blocks, side / 2**blocks, channels), channels last as in Keras:
-        never negative; with 0 blocks blue, green and red less their means.
+        never negative; with 0 blocks blue, green and red less their means. Maps of several blocks
+        are joined along the channels, at the resolution of the earliest of them.
     """
     pixels = ops.parameter([-1, image_size_px, image_size_px, 3], dtype=np.uint8, name="pixels")
     bgr = ops.gather(pixels, _integers([2, 1, 0]), _integers(3))
@@ -53,6 +58,7 @@ def vgg16(
     centred = ops.subtract(ops.convert(bgr, np.float32), mean)
     maps = ops.transpose(centred, _integers(TO_CHANNELS_FIRST))
     layers = iter(zip(tensors[0::2], tensors[1::2], strict=True))
+    of_blocks = [maps]
     for convolutions, _ in BLOCKS[:blocks]:
         for _ in range(convolutions):
             maps = _convolution(maps, *next(layers))
@@ -60,8 +66,29 @@ def vgg16(
             maps, strides=[2, 2], dilations=[1, 1], pads_begin=[0, 0], pads_end=[0, 0],
             kernel_shape=[2, 2],
         ).output(0)  # fmt: skip
-    result = ops.result(ops.transpose(maps, _integers(TO_CHANNELS_LAST)), name="maps")
-    return openvino.Model([result], [pixels], "vgg16_base")
+        of_blocks.append(maps)
+    of_blocks = [ops.transpose(m, _integers(TO_CHANNELS_LAST)) for m in of_blocks[-feature_blocks:]]
+    joined = of_blocks[0] if feature_blocks == 1 else _joined(of_blocks, image_size_px >> blocks)
+    return openvino.Model([ops.result(joined, name="maps")], [pixels], "vgg16_base")
+
+
+def _joined(maps: Sequence[openvino.Node], side: int) -> openvino.Node:
+    """Join the maps of successive blocks along their channels, at the first one's resolution.
+
+    A place of a later map is repeated, so that a channel's average stays what it was. Where a side
+    is odd, pooling leaves out the last row and column; so does the earlier map then.
+
+    Args:
+        maps: (n, height, width, channels) each, from the earliest block to the last.
+        side: height and width of the last one.
+    """
+    finest = len(maps) - 1
+    places = [np.repeat(np.arange(side << (finest - i)), 1 << i) for i in range(finest + 1)]
+    same_size = []
+    for own, each in zip(places, maps, strict=True):
+        rows = ops.gather(each, _integers(own), _integers(1))
+        same_size.append(ops.gather(rows, _integers(own), _integers(2)))
+    return ops.concat(same_size, axis=3)
 
 
 def _convolution(maps: openvino.Node, kernel: Tensor, bias: Tensor) -> openvino.Node:
@@ -75,7 +102,7 @@ def _convolution(maps: openvino.Node, kernel: Tensor, bias: Tensor) -> openvino.
     return ops.relu(ops.add(convolved, shift))
 
 
-def _integers(values: Sequence[int] | int) -> openvino.Node:
+def _integers(values: Sequence[int] | NDArray[np.intp] | int) -> openvino.Node:
     return ops.constant(np.array(values, np.int64))
 
 
@@ -86,6 +113,7 @@ def export(
     precision: Precision,
     calibration: Iterable[NDArray[np.uint8]] = (),
     blocks: int = len(BLOCKS),
+    feature_blocks: int = 1,
 ) -> None:
     """Write VGG16 without top as OpenVINO IR, quantised where that is asked for.
 
@@ -97,12 +125,13 @@ def export(
             `bf16` and `f32` are both stored as float32, the runtime computes in that precision.
         calibration: pixels (side, side, 3) of training scans, for `int8` only.
         blocks: how many of the five blocks, from the input.
+        feature_blocks: of how many of these, the last ones, the maps are given, see `vgg16`.
 
     Raises:
         ValueError: `int8` without calibration scans.
         OSError: the files cannot be written.
     """
-    network = vgg16(tensors, image_size_px, blocks)
+    network = vgg16(tensors, image_size_px, blocks, feature_blocks)
     if precision == "int8":
         network = _quantised(network, [pixels[np.newaxis] for pixels in calibration])
     _name_operators(network)

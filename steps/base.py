@@ -29,6 +29,7 @@ class Base:
     calibration_images: int
     weights_sha256: str
     file_name: str = "base.xml"
+    feature_blocks: int = 1  # last blocks of VGG16 whose maps the network gives
 
     @property
     def network(self) -> Path:
@@ -57,6 +58,7 @@ def read_base(folder: Path) -> Base:
         preprocessing=Preprocessing(**made["preprocessing"]),
         calibration_images=made["calibration_images"],
         weights_sha256=made["weights_sha256"],
+        feature_blocks=made["feature_blocks"],
     )
 
 

@@ -144,6 +144,12 @@ class PrepareBaseModel(Section):
         description="Percentage of the darkest and of the brightest pixels that saturate when the "
         "contrast is stretched.",
     )
+    feature_blocks: Whole = Field(
+        1,
+        ge=1,
+        le=3,
+        description="Of how many blocks of VGG16, the last ones, the feature maps are used.",
+    )
     calibration_images: Whole = Field(
         120, ge=1, description="Training scans on which the value ranges of int8 are measured."
     )

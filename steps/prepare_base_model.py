@@ -35,6 +35,7 @@ def prepare_base_model(
     preprocessing: Preprocessing,
     calibration_images: int,
     seed: int,
+    feature_blocks: int = 1,
 ) -> dict[str, Any]:
     """Prepare the base and write it.
 
@@ -47,6 +48,7 @@ def prepare_base_model(
         preprocessing: how scans become pixels, the same in every later stage.
         calibration_images: training scans that int8's ranges are measured on.
         seed: of random weights and of the choice of calibration scans.
+        feature_blocks: last blocks whose maps the network gives, see model.network.vgg16.
 
     Returns:
         The contents of base.json.
@@ -70,6 +72,7 @@ def prepare_base_model(
         "precision": precision,
         "preprocessing": dataclasses.asdict(preprocessing),
         "calibration_images": calibration_images,
+        "feature_blocks": feature_blocks,
         "classes": classes,
     }
     with replaced_folder(output) as folder:
@@ -77,7 +80,8 @@ def prepare_base_model(
         print_progress(f"building VGG16 without top at {precision}")
         side = preprocessing.image_size_px
         scans = quantisation_scans(data, calibration_images, preprocessing, seed)
-        export(tensors, side, folder / "base.xml", precision, scans)
+        path = folder / "base.xml"
+        export(tensors, side, path, precision, scans, feature_blocks=feature_blocks)
         (folder / "base.json").write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
     return made
 
@@ -104,6 +108,7 @@ def main(settings: PrepareBaseModel, data: Path, output: Path) -> None:
             ),
             calibration_images=settings.calibration_images,
             seed=settings.seed,
+            feature_blocks=settings.feature_blocks,
         )
         preprocessing = made.pop("preprocessing")
         log_params(made | preprocessing | {"seed": settings.seed})

@@ -102,7 +102,8 @@ def training(
     _check_classes(rows, base)
     healthy = healthy_of(base.classes, healthy_patterns)
     summary = read_summary(data)
-    keras_base = build_base(base.tensors(), base.preprocessing.image_size_px)
+    side = base.preprocessing.image_size_px
+    keras_base = build_base(base.tensors(), side, base.feature_blocks)
     keras_head = build_head(feature_count(keras_base.output_shape[1:]), len(base.classes))
     with replaced_folder(output, keep=(FEATURES,)) as folder:
         network = folder / "network"
@@ -209,7 +210,8 @@ def _fine_tuned_base(
     scans = quantisation_scans(data, base.calibration_images, base.preprocessing, seed)
     tensors = keras_base.get_weights()
     side = base.preprocessing.image_size_px
-    export(tensors, side, network / "base.xml", base.precision, scans)
+    path = network / "base.xml"
+    export(tensors, side, path, base.precision, scans, feature_blocks=base.feature_blocks)
     return dataclasses.replace(base, folder=network)
 
 

@@ -13,8 +13,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import ThreadpoolController
 
 from model.artefact import Head
-from steps.training.head import class_weights, whitening
+from steps.training.head import class_weights
 from steps.training.logistic import solve_logistic
+from steps.training.whitening import whitening
 
 FOLDS = 5
 
@@ -40,7 +41,7 @@ def solve_head(
         class_count: classes that a head tells apart.
         l2: times the sum of squared kernel entries, added to the mean cross-entropy.
         balanced: weigh each class by 1 / its share.
-        shrinkage: of the covariance within classes, see `head.whitening`.
+        shrinkage: of the covariance within classes, see steps.training.whitening.
 
     Returns:
         The head, whitening folded in.

@@ -62,7 +62,7 @@ def fine_tune(
     import keras
 
     keras.utils.set_random_seed(seed)
-    upper = last_blocks(keras_base, settings.blocks)
+    upper = last_blocks(keras_base, settings.blocks, base.feature_blocks)
     maps, labels = _boundary_maps(settings.blocks, data, rows, base, views, seed)
     _set_trainable(upper, True)
     network = keras.Model(upper.input, keras_head(pooled_features(upper.output)))

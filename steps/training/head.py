@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from model.artefact import Head
-
-DEVIATION_FLOOR = 0.01  # of the largest deviation of any feature
+from steps.training.whitening import whitening
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,70 +120,3 @@ def _batches(
         .batch(settings.batch_size)
         .repeat()
     )
-
-
-def mean_and_deviation(
-    features: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Measure what features (n, features) are standardised with, (features,) each."""
-    deviation = features.std(axis=0)
-    # A channel that hardly ever fires must not be blown up when it does.
-    return features.mean(axis=0), np.maximum(deviation, DEVIATION_FLOOR * deviation.max())
-
-
-@dataclasses.dataclass(frozen=True)
-class Whitening:
-    """Features made alike: by mean, deviation and, within classes, by what varies together."""
-
-    mean: NDArray[np.float32]  # (features,)
-    deviation: NDArray[np.float32]  # (features,)
-    lower: NDArray[np.float64]  # Cholesky factor of the shrunk covariance, (features, features)
-
-    def apply(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Whiten features (n, features)."""
-        standard = ((features - self.mean) / self.deviation).astype(np.float64)
-        white: NDArray[np.float32] = solve_triangular(self.lower, standard.T, lower=True).T.astype(
-            np.float32
-        )
-        return white
-
-    def folded(self, kernel: NDArray[np.floating[Any]], bias: NDArray[np.floating[Any]]) -> Head:
-        """Return the head on features as they come of one that was trained on whitened ones.
-
-        Args:
-            kernel: (features, classes).
-            bias: (classes,).
-        """
-        turned = solve_triangular(self.lower, kernel.astype(np.float64), lower=True, trans="T")
-        scaled = turned / self.deviation[:, np.newaxis]
-        return Head(scaled.astype(np.float32), (bias - self.mean @ scaled).astype(np.float32))
-
-
-def whitening(
-    features: NDArray[np.float32], labels: NDArray[np.int64], shrinkage: float
-) -> Whitening:
-    """Measure how features vary within classes, for a head that looks at the rest.
-
-    A head with a strong L2 penalty points from class mean to class mean. On features whitened by
-    the covariance within classes that is Fisher's linear discriminant, and what varies between
-    patients and scanners of one class counts less. The covariance of some hundred scans is
-    shrunk towards a multiple of the identity (Ledoit & Wolf 2004; Friedman 1989, "Regularized
-    Discriminant Analysis").
-
-    Args:
-        features: (n, features).
-        labels: class indices (n,).
-        shrinkage: 1 standardises only; 0 takes the covariance as it was measured.
-    """
-    mean, deviation = mean_and_deviation(features)
-    count = features.shape[1]
-    if shrinkage >= 1:
-        return Whitening(mean, deviation, np.eye(count))
-    standard = ((features - mean) / deviation).astype(np.float64)
-    classes, of_class = np.unique(labels, return_inverse=True)
-    means = np.stack([standard[of_class == place].mean(axis=0) for place in range(len(classes))])
-    within = standard - means[of_class]
-    covariance = within.T @ within / len(within)
-    covariance /= max(np.trace(covariance) / count, 1e-12)
-    shrunk = (1 - shrinkage) * covariance + shrinkage * np.eye(count)
-    return Whitening(mean, deviation, np.linalg.cholesky(shrunk))

@@ -68,6 +68,28 @@ def test_an_export_agrees_with_keras(
         np.testing.assert_allclose(exported, maps, rtol=1e-3, atol=1e-3 * maps.max())
 
 
+@pytest.mark.parametrize("side", [32, 56])  # at 56 px, block 4 has a row that block 5 leaves out
+def test_maps_of_two_blocks_are_joined_as_keras_joins_them(
+    tensors: list[Tensor], side: int, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (3, side, side, 3), np.uint8)
+    export(tensors, side, tmp_path / "joined.xml", "f32", feature_blocks=2)
+    export(tensors, side, tmp_path / "last.xml", "f32")
+    export(tensors, side, tmp_path / "fourth.xml", "f32", blocks=4)
+    joined, last, fourth = (
+        Runtime(tmp_path / f"{name}.xml", "f32")(pixels) for name in ("joined", "last", "fourth")
+    )
+    assert joined.shape == (3, 2, 2, 1024)
+    np.testing.assert_allclose(joined[..., :512], fourth[:, :2, :2], rtol=1e-5, atol=1e-6)
+    repeated = last.repeat(2, axis=1).repeat(2, axis=2)
+    np.testing.assert_allclose(joined[..., 512:], repeated, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        feature_vectors(joined)[:, 512:], feature_vectors(last), rtol=1e-5, atol=1e-6
+    )
+    of_keras = np.asarray(build_base(tensors, side, feature_blocks=2)(pixels))
+    np.testing.assert_allclose(joined, of_keras, rtol=1e-3, atol=1e-3 * of_keras.max())
+
+
 def test_int8_is_a_quarter_of_the_size_and_leaves_no_other_file(
     tensors: list[Tensor], tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -26,16 +25,12 @@ def tensors() -> list[Tensor]:
     return random_tensors(seed=0)
 
 
-@pytest.fixture(scope="module")
-def base(tensors: list[Tensor]) -> Any:
-    return build_base(tensors, 32)
-
-
-@pytest.mark.parametrize("blocks", [1, 2, 5])
+@pytest.mark.parametrize(("blocks", "feature_blocks"), [(1, 1), (2, 1), (5, 1), (1, 2), (2, 2)])
 def test_the_two_halves_of_the_base_are_the_base(
-    base: Any, tensors: list[Tensor], blocks: int, tmp_path: Path
+    tensors: list[Tensor], blocks: int, feature_blocks: int, tmp_path: Path
 ) -> None:
-    upper = last_blocks(base, blocks)
+    base = build_base(tensors, 32, feature_blocks)
+    upper = last_blocks(base, blocks, feature_blocks)
     names = {layer.name.split("_")[0] for layer in upper.layers if layer.name.startswith("block")}
     assert names == {f"block{number}" for number in range(6 - blocks, 6)}
     export(tensors, 32, tmp_path / "lower.xml", "f32", blocks=5 - blocks)

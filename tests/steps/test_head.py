@@ -11,7 +11,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
 from model.keras_network import build_head
-from steps.training.head import HeadSettings, class_weights, fit_head, whitening
+from steps.training.head import HeadSettings, class_weights, fit_head
+from steps.training.whitening import whitening
 
 SETTINGS = HeadSettings(
     epochs=150,
@@ -123,3 +124,22 @@ def test_whitened_features_vary_alike_within_classes() -> None:
     assert covariance / covariance[0, 0] == pytest.approx(np.eye(5), abs=0.02)
     plain = whitening(features.astype(np.float32), labels, 1.0).apply(features.astype(np.float32))
     assert plain.std(axis=0) == pytest.approx(np.ones(5), abs=1e-3)
+
+
+def test_few_scans_are_whitened_by_the_same_covariance_as_many() -> None:
+    """Below as many scans as half the features, the root comes of the scans' own products."""
+    rng = np.random.default_rng(2)
+    labels = np.arange(30) % 2
+    features = (rng.normal(size=(30, 80)) * np.linspace(0.5, 3, 80) + 4).astype(np.float32)
+    found = whitening(features, labels, 0.3)
+    white = found.apply(features).astype(np.float64)
+    standard = (features - features.mean(axis=0)) / features.std(axis=0)
+    within = standard - np.stack([standard[labels == c].mean(axis=0) for c in (0, 1)])[labels]
+    measured = within.T @ within / len(within)
+    shrunk = 0.7 * measured * 80 / np.trace(measured) + 0.3 * np.eye(80)
+    assert white @ white.T == pytest.approx(
+        standard @ np.linalg.solve(shrunk, standard.T), abs=1e-2
+    )
+    kernel, bias = rng.normal(size=(80, 2)), np.array([0.5, -1.0])
+    folded = found.folded(kernel, bias)
+    assert folded.logits(features) == pytest.approx(white @ kernel + bias, abs=1e-3)

@@ -1,0 +1,155 @@
+"""Ways from a scan's grey levels to the network's pixels: for benchmarks/recipe.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter, ImageOps
+from scipy import ndimage
+
+from benchmarks.recipe_scans import STRANGERS, Scan
+from model.body import WHOLE, Box, body_box, otsu_threshold
+from model.preprocessing import stretched_contrast
+from steps.training.augmentation import Donors, matched_histogram
+
+Grey = NDArray[np.uint8]
+SIGMAS_PX = {"gauss": 1.0, "soft": 0.5}  # of smoothing, in pixels of the network
+DARK, BRIGHT = 48, 176  # where the medians of air and tissue go, contrast "medians"
+BODY_QUANTILES = (0.05, 0.95)  # of the body's own pixels, contrast "quantiles"
+QUANTILES_AT = (96, 224)  # ... and the levels they go to: air and lung stay below the first
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way from grey levels to pixels."""
+
+    crop: str = "body"  # fixed, body, lungs, aspect (body, padded to a square), whole
+    contrast: str = "stretched"  # stretched, medians, quantiles (both of the body), equalised
+    smoothing: str = "none"  # none, gauss, soft, down (to 160 pixels and back)
+    side: int = 224
+    donors: str = "none"  # grey levels of another scan: own source, same class, other sources
+
+    @property
+    def name(self) -> str:
+        """Return what its features are kept under."""
+        return "-".join(map(str, dataclasses.astuple(self)))
+
+
+def lung_box(grey: Grey) -> Box:
+    """Find the box around the lungs: dark pieces in the body's box that do not touch its edge."""
+    left, top, right, bottom = body_box(grey)
+    height, width = grey.shape
+    inside = Image.fromarray(grey).resize(
+        (128, 128),
+        Image.Resampling.BOX,
+        box=(left * width, top * height, right * width, bottom * height),
+    )
+    dark = np.asarray(inside) <= otsu_threshold(np.asarray(inside.histogram()))
+    pieces, count = ndimage.label(ndimage.binary_opening(dark, iterations=2))
+    lungs = np.zeros(dark.shape, bool)
+    for piece in range(1, count + 1):
+        mask = pieces == piece
+        edge = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
+        if not edge and mask.mean() > 0.02:
+            lungs |= mask
+    if lungs.mean() < 0.08:
+        return left, top, right, bottom
+    rows, columns = np.nonzero(lungs)
+    edges = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 128
+    edges = (edges + np.array([-0.04, -0.04, 0.04, 0.04])).clip(0, 1)
+    across, down = right - left, bottom - top
+    return (
+        left + across * float(edges[0]),
+        top + down * float(edges[1]),
+        left + across * float(edges[2]),
+        top + down * float(edges[3]),
+    )
+
+
+BOXES: dict[str, Callable[[Grey], Box]] = {
+    "fixed": lambda grey: (0.075, 0.075, 0.925, 0.925),
+    "whole": lambda grey: WHOLE,
+    "body": body_box,
+    "aspect": body_box,
+    "lungs": lung_box,
+}
+CONTRASTS: dict[str, Callable[[Grey], Grey]] = {
+    "stretched": lambda levels: stretched_contrast(levels, 1.0),
+    "equalised": lambda levels: np.asarray(ImageOps.equalize(Image.fromarray(levels))),
+    "medians": lambda levels: _fixed_medians(levels),
+    "quantiles": lambda levels: _fixed_quantiles(levels),
+}
+
+
+def pixels(grey: Grey, variant: Variant) -> Grey:
+    """Crop, resize, smooth and stretch: RGB (side, side, 3)."""
+    height, width = grey.shape
+    left, top, right, bottom = BOXES[variant.crop](grey)
+    box = (left * width, top * height, right * width, bottom * height)
+    picture = Image.fromarray(grey)
+    if variant.crop == "aspect":
+        long = max(box[2] - box[0], box[3] - box[1])
+        x, y = (box[0] + box[2] - long) / 2, (box[1] + box[3] - long) / 2
+        size = (max(1, round(long)),) * 2
+        picture = picture.transform(size, Image.Transform.EXTENT, (x, y, x + long, y + long))
+        box = (0, 0, *size)
+    size = (160, 160) if variant.smoothing == "down" else (variant.side, variant.side)
+    square = picture.resize(size, Image.Resampling.BILINEAR, box=box)
+    if variant.smoothing == "down":
+        square = square.resize((variant.side, variant.side), Image.Resampling.BICUBIC)
+    elif variant.smoothing != "none":
+        square = square.filter(ImageFilter.GaussianBlur(SIGMAS_PX[variant.smoothing]))
+    levels = CONTRASTS[variant.contrast](np.asarray(square))
+    return np.repeat(levels[..., np.newaxis], 3, axis=2)
+
+
+def _fixed_medians(levels: Grey) -> Grey:
+    """Move the median of what is dark to DARK and of what is bright to BRIGHT."""
+    threshold = otsu_threshold(np.bincount(levels.ravel(), minlength=256))
+    low, high = np.median(levels[levels <= threshold]), np.median(levels[levels > threshold])
+    return _moved(levels, (float(low), float(high)), (DARK, BRIGHT))
+
+
+def _fixed_quantiles(levels: Grey) -> Grey:
+    """Move BODY_QUANTILES of what is brighter than air and lung to fixed levels."""
+    threshold = otsu_threshold(np.bincount(levels.ravel(), minlength=256))
+    low, high = np.quantile(levels[levels > threshold], BODY_QUANTILES)
+    return _moved(levels, (float(low), float(high)), QUANTILES_AT)
+
+
+def _moved(levels: Grey, here: tuple[float, float], there: tuple[int, int]) -> Grey:
+    scale = (there[1] - there[0]) / max(here[1] - here[0], 1.0)
+    moved: Grey = ((levels - here[0]) * scale + there[0]).clip(0, 255).round().astype(np.uint8)
+    return moved
+
+
+def lent_levels(scans: Sequence[Scan], every: Sequence[Scan], donors: str) -> list[Grey]:
+    """Give each scan another's grey levels; its own with donors `none`.
+
+    Args:
+        scans: that borrow.
+        every: all scans of all collections.
+        donors: `own` (scans of the same source, each class as likely), `class` (of the same source
+            and class) or `sources` (of collections that no direction trains on or scores).
+    """
+    if donors == "none":
+        return [scan.grey for scan in scans]
+    rng = np.random.default_rng(0)
+    pools: dict[Any, Donors] = {}
+
+    def pool(scan: Scan) -> Donors:
+        chosen: dict[str, tuple[Any, Callable[[Scan], bool]]] = {
+            "own": (scan.source, lambda o: o.source == scan.source),
+            "class": ((scan.source, scan.label), lambda o: (o.source, o.label) == key),
+            "sources": ("strangers", lambda o: o.source in STRANGERS),
+        }
+        key, lends = chosen[donors]
+        if key not in pools:
+            pools[key] = Donors((other.label, other.grey) for other in every if lends(other))
+        return pools[key]
+
+    return [matched_histogram(scan.grey, pool(scan).draw(rng)) for scan in scans]
