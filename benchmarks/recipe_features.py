@@ -25,6 +25,7 @@ from model.tensors import Tensor
 Arrays = dict[str, NDArray[np.float32]]  # a pooling's vectors by its name
 
 BATCH = 8
+KEPT_AT_ONCE = 128  # scans whose features are written together
 TOP_SHARE = 8  # top-k pooling averages the largest eighth of the places
 TAPPED = (3, 4, 5)  # blocks whose maps the network gives
 TIMED_BATCH, TIMED_PASSES = 16, 5
@@ -84,37 +85,48 @@ def features(
         and 5.
     """
     path = folder / f"features-{variant.name}.npz"
-    order = [scan.sha256 for scan in scans]
-    known = _read(path)
-    if known and set(order) <= set(known[0]):
-        places = [known[0][sha256] for sha256 in order]
-        return {name: values[places] for name, values in known[1].items()}
-    compiled = openvino.Core().compile_model(
-        str(network), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    )
-    lent = lent_levels(scans, every, variant.donors)
-    found: dict[str, list[NDArray[np.float32]]] = {}
-    starts = range(0, len(scans), BATCH)
-    with click.progressbar(starts, label=variant.name, file=sys.stderr) as bar:
-        for start in bar:
-            batch = np.stack([pixels(grey, variant) for grey in lent[start : start + BATCH]])
-            maps = [np.asarray(output) for output in compiled(batch).values()]
-            maps.sort(key=lambda values: -values.shape[1])
-            for block, values in zip(TAPPED, maps, strict=True):
-                for name, vectors in _poolings(values, every_kind=block > 3).items():
-                    found.setdefault(f"{name}{block}", []).append(vectors)
-    arrays = {name: np.concatenate(parts).astype(np.float32) for name, parts in found.items()}
-    np.savez(path, sha256=np.array(order), **arrays)
-    return arrays
+    places, arrays = _read(path)
+    missing = [scan for scan in scans if scan.sha256 not in places]
+    if missing:
+        runs = openvino.Core().compile_model(
+            str(network), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        )
+        starts = range(0, len(missing), KEPT_AT_ONCE)
+        with click.progressbar(starts, label=variant.name, file=sys.stderr) as bar:
+            for start in bar:
+                some = missing[start : start + KEPT_AT_ONCE]
+                found = _computed(some, every, variant, runs)
+                arrays = {
+                    k: np.concatenate([arrays[k], v]) if places else v for k, v in found.items()
+                }
+                places |= {scan.sha256: len(places) + i for i, scan in enumerate(some)}
+                np.savez(path, sha256=np.array(list(places)), **arrays)
+    taken = [places[scan.sha256] for scan in scans]
+    return {name: values[taken] for name, values in arrays.items()}
 
 
-def _read(path: Path) -> tuple[dict[str, int], Arrays] | None:
+def _read(path: Path) -> tuple[dict[str, int], Arrays]:
     """Return the place of each known scan, by digest, and the features."""
     if not path.is_file():
-        return None
+        return {}, {}
     with np.load(path) as kept:
         arrays = {name: kept[name] for name in kept.files}
     return {str(sha256): i for i, sha256 in enumerate(arrays.pop("sha256"))}, arrays
+
+
+def _computed(
+    scans: Sequence[Scan], every: Sequence[Scan], variant: Variant, runs: openvino.CompiledModel
+) -> Arrays:
+    found: dict[str, list[NDArray[np.float32]]] = {}
+    lent = lent_levels(scans, every, variant.donors)
+    for start in range(0, len(scans), BATCH):
+        batch = np.stack([pixels(grey, variant) for grey in lent[start : start + BATCH]])
+        maps = [np.asarray(output) for output in runs(batch).values()]
+        maps.sort(key=lambda values: -values.shape[1])
+        for block, values in zip(TAPPED, maps, strict=True):
+            for name, vectors in _poolings(values, every_kind=block > 3).items():
+                found.setdefault(f"{name}{block}", []).append(vectors)
+    return {name: np.concatenate(parts).astype(np.float32) for name, parts in found.items()}
 
 
 def _poolings(maps: NDArray[np.float32], every_kind: bool) -> dict[str, NDArray[np.float32]]:

@@ -138,7 +138,6 @@ def lent_levels(scans: Sequence[Scan], every: Sequence[Scan], donors: str) -> li
     """
     if donors == "none":
         return [scan.grey for scan in scans]
-    rng = np.random.default_rng(0)
     pools: dict[Any, Donors] = {}
 
     def pool(scan: Scan) -> Donors:
@@ -152,4 +151,8 @@ def lent_levels(scans: Sequence[Scan], every: Sequence[Scan], donors: str) -> li
             pools[key] = Donors((other.label, other.grey) for other in every if lends(other))
         return pools[key]
 
-    return [matched_histogram(scan.grey, pool(scan).draw(rng)) for scan in scans]
+    rngs = (np.random.default_rng([0, int(scan.sha256[:15], 16)]) for scan in scans)
+    return [
+        matched_histogram(scan.grey, pool(scan).draw(rng))
+        for scan, rng in zip(scans, rngs, strict=True)
+    ]
