@@ -154,4 +154,5 @@ def _root_of_many(within: Matrix, shrinkage: float) -> Triangular:
     """Find the root from the covariance (features, features)."""
     shrunk = (1 - shrinkage) * (within.T @ within)
     shrunk[np.diag_indices_from(shrunk)] += shrinkage
-    return Triangular(np.linalg.cholesky(shrunk))
+    lower: Matrix = np.linalg.cholesky(shrunk)
+    return Triangular(lower)
