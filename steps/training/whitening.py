@@ -154,5 +154,5 @@ def _root_of_many(within: Matrix, shrinkage: float) -> Triangular:
     """Find the root from the covariance (features, features)."""
     shrunk = (1 - shrinkage) * (within.T @ within)
     shrunk[np.diag_indices_from(shrunk)] += shrinkage
-    lower: Matrix = np.linalg.cholesky(shrunk)
+    lower = np.linalg.cholesky(shrunk).astype(np.float64, copy=False)
     return Triangular(lower)
