@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from .conformal import Conformal
 from .preprocessing import Preprocessing
+from .series_answer import SeriesAnswer
+from .series_thinning import SPACING_MM
 
 NETWORK = "network.xml"
 CARD = "card.json"
@@ -31,6 +33,8 @@ class Card:
     threshold: float | None = None  # on the probability of disease; None takes the likeliest class
     conformal: Conformal | None = None  # when a scan is undecided; None in models that never say
     healthy_classes: tuple[str, ...] = ()  # no disease; none: see decision.py
+    series: SeriesAnswer | None = None  # how slices become an answer; None: trained without series
+    series_spacing_mm: float = SPACING_MM  # slices of a series nearer than this are thinned
 
     @classmethod
     def read(cls, folder: Path) -> Card:
@@ -42,6 +46,8 @@ class Card:
         if fields.get("conformal") is not None:
             error_rate, quantiles = (fields["conformal"][k] for k in ("error_rate", "quantiles"))
             fields["conformal"] = Conformal(error_rate, tuple(quantiles))
+        if fields.get("series") is not None:
+            fields["series"] = SeriesAnswer.from_fields(fields["series"])
         return cls(**fields)
 
     def write(self, folder: Path) -> None:

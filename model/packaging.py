@@ -32,7 +32,11 @@ NOT_SHIPPED = frozenset(
 )
 
 PARAMS = ParamSchema(
-    [ParamSpec("threshold", "double", -1.0), ParamSpec("explain", "boolean", False)]
+    [
+        ParamSpec("threshold", "double", -1.0),
+        ParamSpec("explain", "boolean", False),
+        ParamSpec("series", "boolean", False),
+    ]
 )
 
 
@@ -41,10 +45,11 @@ def signature(classes: tuple[str, ...]) -> ModelSignature:
 
     `image` is a string column: base64 text comes that way through every form of JSON and CSV,
     and Python callers may pass bytes in it. A binary column would make MLflow refuse a whole
-    request for one row that is not base64.
+    request for one row that is not base64. `series` may be left out, or be null.
     """
+    inputs = [ColSpec("string", "image"), ColSpec("string", "series", required=False)]
     outputs = [ColSpec(kind, name, required=False) for name, kind in output_columns(classes)]
-    return ModelSignature(Schema([ColSpec("string", "image")]), Schema(outputs), PARAMS)
+    return ModelSignature(Schema(inputs), Schema(outputs), PARAMS)
 
 
 def save_pyfunc(folder: Path, network: Path, card: artefact.Card, example: str) -> None:
@@ -67,7 +72,7 @@ def save_pyfunc(folder: Path, network: Path, card: artefact.Card, example: str) 
             signature=signature(card.classes),
             input_example=(
                 pd.DataFrame({"image": [example]}),
-                {"threshold": -1.0, "explain": False},
+                {"threshold": -1.0, "explain": False, "series": False},
             ),
             metadata=metadata(card, artefact.model_digest(loader, code, network)),
             pip_requirements=[f"{n}=={importlib.metadata.version(n)}" for n in REQUIREMENTS],
@@ -103,6 +108,7 @@ def metadata(card: artefact.Card, model_digest: str) -> dict[str, Any]:
         "data_digest": card.data_digest,
         "phantom": card.phantom,
         "threshold": card.threshold,
+        "series_aggregation": card.series.aggregation if card.series else None,
         "model_digest": model_digest,
         "intended_use": "research software, not a medical device",
     }

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,15 @@ from .forks import PerProcess
 from .out_of_domain import OutOfDomain
 from .preprocessing import Shown, shown
 from .runtime import Runtime
+from .series_answer import Attention
 
 HEATMAP = "heatmap"  # the column that is only there when an explanation is asked for
+ATTENTION = "attention"  # the column that only models have whose series answers need it
 BATCH = 16  # scans that go through the network together: about the fastest, 2.4 MB of pixels
 
 Maps = Callable[[], NDArray[np.float32]] | None  # of one batch's scans, once the network is done
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 def output_columns(classes: Sequence[str]) -> list[tuple[str, str]]:
@@ -51,10 +54,16 @@ class Scorer:
         self.columns = [name for name, _ in output_columns(self.card.classes)]
         self._head = artefact.Head.read(folder)
         self._out_of_domain = OutOfDomain.read(folder)
+        self._attention = Attention.read(folder)
         self._runtime = Runtime(folder / artefact.NETWORK, self.card.precision)
         self._decoders = PerProcess(
             lambda: ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
         )
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether rows have `attention`, which the model's series answers need."""
+        return self._attention is not None
 
     def rows(
         self, images: Sequence[object], threshold: float | None = None, explain: bool = False
@@ -68,8 +77,8 @@ class Scorer:
             explain: add `heatmap`, see `model.explain.heatmap_png`.
 
         Returns:
-            One row per image, in order, with the keys of `columns`; what could not be scored has
-            `error`, `error_code` and None elsewhere.
+            One row per image, in order, with the keys of `columns`, and `attention` where the
+            model has it; what could not be scored has `error`, `error_code` and None elsewhere.
         """
         rows: list[Row] = []
         under_way: deque[tuple[list[Shown | ScanError], Maps]] = deque()
@@ -81,6 +90,10 @@ class Scorer:
         for batch, maps in under_way:
             rows += self._score(batch, maps, threshold, explain)
         return rows
+
+    def each(self, work: Callable[[object], T], images: Sequence[object]) -> list[T]:
+        """Do something with each image, in the threads that decode. Returns it in order."""
+        return list(self._decoders.get().map(work, images))
 
     def _decoded_batches(self, images: Sequence[object]) -> Iterator[list[Shown | ScanError]]:
         """Decode one batch ahead of the network."""
@@ -112,8 +125,8 @@ class Scorer:
         threshold: float | None,
         explain: bool,
     ) -> list[Row]:
-        columns = [*self.columns, HEATMAP] if explain else self.columns
-        rows: list[Row] = [dict.fromkeys(columns) for _ in batch]
+        more = [*([HEATMAP] if explain else []), *([ATTENTION] if self.has_attention else [])]
+        rows: list[Row] = [dict.fromkeys([*self.columns, *more]) for _ in batch]
         for row, scan in zip(rows, batch, strict=True):
             if isinstance(scan, ScanError):
                 row |= {"error": str(scan), "error_code": scan.code}
@@ -147,10 +160,13 @@ class Scorer:
     def _add_flags(
         self, rows: list[Row], features: NDArray[np.float32], p: NDArray[np.float64]
     ) -> None:
-        """Add `out_of_domain` and `undecided`, as far as the model carries what they need."""
+        """Add `out_of_domain`, `undecided` and `attention`, where the model has what they need."""
         if self._out_of_domain is not None:
             for row, flag in zip(rows, self._out_of_domain.flags(features), strict=True):
                 row["out_of_domain"] = bool(flag)
         if self.card.conformal is not None:
             for row, flag in zip(rows, self.card.conformal.undecided(p), strict=True):
                 row["undecided"] = bool(flag)
+        if self._attention is not None:
+            for row, logit in zip(rows, self._attention.logits(features), strict=True):
+                row[ATTENTION] = float(logit)

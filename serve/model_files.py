@@ -101,7 +101,8 @@ def load(files: ModelFiles) -> Any:
             "Check that its requirements are installed."
         ) from error
     schema = model.metadata.get_input_schema()
-    columns = schema.input_names() if schema is not None and schema.has_input_names() else []
+    named = schema is not None and schema.has_input_names()
+    columns = schema.required_input_names() if named else []
     if columns != [COLUMN]:
         raise ModelNotFoundError(
             f"Expected a model with one input column {COLUMN!r}; its signature has "

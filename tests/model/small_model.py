@@ -20,17 +20,21 @@ from openvino import opset13 as ops
 from PIL import Image
 
 from model.artefact import NETWORK, Card, Head
+from model.conformal import Conformal
 from model.features import feature_vectors
 from model.out_of_domain import fit_out_of_domain
 from model.packaging import save_pyfunc
 from model.preprocessing import Preprocessing, scan_pixels
 from model.runtime import Runtime
+from model.series_answer import SeriesAnswer
 from scans.phantom.drawing import make_phantom
 
 SIDE_PX = 32
 CHANNELS = 4
 PHANTOMS = 24  # that the head and the references are made from
 CLASSES = ("adenocarcinoma", "normal")
+# With two classes only: conformal sets have a quantile for each.
+SERIES = SeriesAnswer("maximum", threshold=0.5, conformal=Conformal(0.1, (0.6, 0.6)))
 STEPS = (0.0, 0.25, 0.5, 0.75)  # grey levels, 0-1, above which a channel rises
 
 
@@ -48,7 +52,9 @@ def save_small_model(
     Returns:
         The MLflow model's folder, `folder`/model.
     """
-    defaults = {"data_digest": "0" * 64, "phantom": True, "precision": "f32"}
+    defaults: dict[str, Any] = {"data_digest": "0" * 64, "phantom": True, "precision": "f32"}
+    if len(classes) == len(CLASSES):
+        defaults["series"] = SERIES
     fields = defaults | {"preprocessing": Preprocessing(image_size_px=SIDE_PX)} | card
     with tempfile.TemporaryDirectory() as scratch:
         network = Path(scratch) / "network"

@@ -83,16 +83,17 @@ def test_bytes_and_base64_give_the_same_row(model: Any, scans: list[bytes]) -> N
 
 
 def bodies(images: list[str | None]) -> list[tuple[str, str]]:
-    """Return the same request in every form MLflow takes, with its content type."""
+    """Return the same request in every form MLflow takes, with its content type.
+
+    A bare list of texts is not among them: MLflow takes it for models of one column only.
+    """
     records = [{"image": image} for image in images]
     table: dict[str, Any] = {"columns": ["image"], "data": [[image] for image in images]}
     forms: list[dict[str, Any]] = [
         {"dataframe_records": records},
         {"dataframe_split": table},
         {"instances": records},
-        {"instances": images},
         {"inputs": {"image": images}},
-        {"inputs": images},
         {"inputs": records},
     ]
     return [(json.dumps(form), "application/json") for form in forms]

@@ -74,7 +74,9 @@ def test_a_bad_scan_is_a_row_with_nulls_and_its_error(
     server: ServerProcess, scans: list[bytes], expected: list[dict[str, Any]]
 ) -> None:
     bad, good = ask(
-        server, json.dumps({"instances": ["bm8gc2Nhbg==", text(scans[0])]}), "application/json"
+        server,
+        json.dumps({"inputs": {"image": ["bm8gc2Nhbg==", text(scans[0])]}}),
+        "application/json",
     )
     assert bad["error"]
     assert {bad[name] for name in bad if name not in ("error", "error_code")} == {None}
@@ -92,7 +94,7 @@ def test_eight_clients_at_once_get_right_answers(
     def client(number: int) -> None:
         for turn in range(4):
             chosen = [(5 * number + 3 * turn + i) % len(scans) for i in range(1 + turn)]
-            body = json.dumps({"instances": [text(scans[i]) for i in chosen]})
+            body = json.dumps({"inputs": {"image": [text(scans[i]) for i in chosen]}})
             assert_rows(ask(server, body, "application/json"), [expected[i] for i in chosen])
 
     with ThreadPoolExecutor(8) as pool:

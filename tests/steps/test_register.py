@@ -54,7 +54,7 @@ def test_a_version_carries_what_it_was_made_from(
         "source_run": version.run_id,
     }
     info = mlflow.models.get_model_info(f"models:/whole/{number}")
-    assert info.signature.inputs.input_names() == ["image"]
+    assert info.signature.inputs.input_names() == ["image", "series"]
     assert info.saved_input_example_info["type"] == "dataframe"
     stored = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{SCORES_ARTIFACT}")
     assert stored == json.loads(json.dumps(SCORES))
