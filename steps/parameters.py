@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 MODEL_NAME = r"^[^/:]*[^/:\s][^/:]*$"  # what MLflow's registry takes
 Precision = Literal["int8", "bf16", "f32"]
 Crop = Literal["body", "fixed"]
+LabelLevel = Literal["auto", "slice", "series"]
 
 
 def _number(value: Any) -> Any:
@@ -243,6 +244,17 @@ class Training(Section):
         "normal",
         description="Patterns of the classes that are no disease, divided by semicolons, for "
         "example `normal;cyst*`; classes that begin with `benign` are none either.",
+    )
+    series_spacing_mm: Real = Field(
+        2.5,
+        ge=0,
+        description="Distance in mm below which slices of a series are thinned: one in each cell "
+        "of this length is scored; 0 scores all.",
+    )
+    label_level: LabelLevel = Field(
+        "auto",
+        description="What a slice's label speaks of: `slice`, the slice itself; `series`, its "
+        "series or patient; `auto`, the series where no diseased series has a healthy slice.",
     )
     flagged_share: Real = Field(
         0.02,

@@ -28,13 +28,14 @@ from model.keras_network import build_base, build_head, with_head
 from model.network import export
 from model.out_of_domain import OutOfDomain
 from model.packaging import save_pyfunc
+from model.series_thinning import SPACING_MM
 from scans.manifest import ManifestRow, read_manifest, read_summary
 from scans.phantom.drawing import make_phantom
 from steps.base import Base, quantisation_scans, read_base
 from steps.errors import StageError, one_sentence_errors
 from steps.folders import replaced_folder
 from steps.options import StageCommand, section_options
-from steps.parameters import Training
+from steps.parameters import LabelLevel, Training
 from steps.tensorflow_quietly import import_quietly
 from steps.tracking import print_progress, stage_run, started_by_main
 from steps.training import log as training_log
@@ -42,8 +43,11 @@ from steps.training.augmentation import Augmentation
 from steps.training.features import FEATURES, FeatureSet, scan_features, write_features
 from steps.training.fine_tuning import FineTuning, fine_tune
 from steps.training.head import HeadSettings, fit_head
+from steps.training.multiple_instance import telling_slices
 from steps.training.operating_limits import fit_operating_limits
 from steps.training.record import OutOfDomainRecord, TrainingRecord
+from steps.training.series import SeriesFit, fit_series
+from steps.training.series_bags import labels_are_of_series
 from steps.training.training_scans import FILE as TRAINING_SCANS
 from steps.training.training_scans import training_scans
 
@@ -74,6 +78,8 @@ def training(
     seed: int,
     undecided_error_rate: float = 0.05,
     healthy_patterns: str = HEALTHY,
+    series_spacing_mm: float = SPACING_MM,
+    label_level: LabelLevel = "auto",
 ) -> Trained:
     """Train the head, or the last blocks and the head, and save the model.
 
@@ -91,6 +97,8 @@ def training(
         seed: of views, batches and dropout. One seed gives one model.
         undecided_error_rate: share of each class that prediction sets may miss, 0-1.
         healthy_patterns: of the classes that are no disease, see `healthy_of`.
+        series_spacing_mm: slices of a series nearer than this are thinned; 0 keeps all.
+        label_level: what a label speaks of, see `labels_are_of_series`.
 
     Raises:
         StageError: the data, or a class in them, or the base is missing or does not fit.
@@ -114,7 +122,16 @@ def training(
             )
         features = scan_features(data, rows, base, augmentation, seed, cache=output)
         write_features(features, folder)
-        train, validation = (_labelled(features, rows, s, base) for s in ("train", "validation"))
+        of_series = labels_are_of_series(rows, base.classes, healthy, label_level)
+        kept = None
+        if of_series:
+            print_progress("choosing the slices that tell, since labels are of series")
+            kept = telling_slices(
+                features.vectors, rows, base.classes, healthy, head_settings, seed
+            )
+        train, validation = (
+            _labelled(features, rows, s, base, kept) for s in ("train", "validation")
+        )
         print_progress(f"training the head on {len(train[1])} views of {base.classes}")
         head, history = fit_head(
             keras_head, train, validation if len(validation[1]) else None, head_settings, seed
@@ -122,7 +139,12 @@ def training(
         print_progress("calibrating on held-out groups")
         calibration, out_of_domain = fit_operating_limits(
             features, rows, base.classes, head_settings, sensitivity, flagged_share,
-            undecided_error_rate, healthy, seed,
+            undecided_error_rate, healthy, seed, kept,
+        )  # fmt: skip
+        series = fit_series(
+            features.vectors, rows, calibration, base.classes, healthy, head_settings, kept,
+            spacing_mm=series_spacing_mm, sensitivity=sensitivity,
+            undecided_error_rate=undecided_error_rate, seed=seed,
         )  # fmt: skip
         card = Card(
             classes=base.classes,
@@ -134,8 +156,11 @@ def training(
             threshold=calibration.threshold,
             conformal=calibration.conformal,
             healthy_classes=healthy,
+            series=series.answer,
+            series_spacing_mm=series_spacing_mm,
         )
-        _save(folder, network, base, head, out_of_domain, card, with_head(keras_base, head))
+        whole = with_head(keras_base, head)
+        _save(folder, network, base, head, out_of_domain, series, card, whole)
         seen = training_scans(data, every_row, summary.get("group_distance_bits"))
         seen.write(folder / "model" / TRAINING_SCANS)
         TrainingRecord(
@@ -148,6 +173,7 @@ def training(
             out_of_domain=OutOfDomainRecord(
                 out_of_domain.threshold, len(out_of_domain.references), flagged_share
             ),
+            series=series.report | {"labels": "series" if of_series else "slice"},
         ).write(folder)
         _write_history(history, folder)
     counts = {s: sum(row.split == s for row in rows) for s in ("train", "validation")}
@@ -216,10 +242,14 @@ def _fine_tuned_base(
 
 
 def _labelled(
-    features: FeatureSet, rows: Sequence[ManifestRow], split: str, base: Base
+    features: FeatureSet,
+    rows: Sequence[ManifestRow],
+    split: str,
+    base: Base,
+    kept: NDArray[np.bool_] | None,
 ) -> Labelled:
     """Return the views of a split's scans as (views, features), with a class index each."""
-    chosen = [i for i, row in enumerate(rows) if row.split == split]
+    chosen = [i for i, row in enumerate(rows) if row.split == split and (kept is None or kept[i])]
     vectors = features.vectors[chosen]
     labels = np.array([base.classes.index(rows[i].label) for i in chosen], dtype=np.int64)
     return vectors.reshape(-1, vectors.shape[-1]), labels.repeat(vectors.shape[1])
@@ -231,6 +261,7 @@ def _save(
     base: Base,
     head: Head,
     out_of_domain: OutOfDomain,
+    series: SeriesFit,
     card: Card,
     whole: Any,
 ) -> None:
@@ -241,6 +272,8 @@ def _save(
             shutil.copyfile(source, carried / Path(NETWORK).with_suffix(source.suffix))
         head.write(carried)
         out_of_domain.write(carried)
+        if series.attention is not None:
+            series.attention.write(carried)
         card.write(carried)
         print_progress("saving the pyfunc and trying it on its input example")
         save_pyfunc(folder / "model", carried, card, example_scan())
@@ -290,6 +323,8 @@ def main(settings: Training, data: Path, prepared: Path, output: Path) -> None:
             seed=settings.seed,
             undecided_error_rate=settings.undecided_error_rate,
             healthy_patterns=settings.healthy_classes,
+            series_spacing_mm=settings.series_spacing_mm,
+            label_level=settings.label_level,
         )
         training_log.log_outputs(result.history, output)
     if not started_by_main():

@@ -38,6 +38,7 @@ class Calibration:
     threshold: float | None  # on the probability of disease; None: the likeliest class
     conformal: Conformal | None  # when a scan is undecided; None where no group could be held out
     report: dict[str, Any]  # JSON-ready
+    held_out: NDArray[np.float64] | None = None  # probabilities (n, classes), calibrated
 
 
 def calibrate(
@@ -117,7 +118,7 @@ def calibrate(
         report["threshold_spread"] = threshold_spread(p, sick, groups, share, seed)
         report["sensitivity_floor"] = dataclasses.asdict(floor)
     report |= {"threshold": threshold, "stated_sensitivity": sensitivity}
-    return Calibration(temperature, threshold, conformal, report)
+    return Calibration(temperature, threshold, conformal, report, one_answer)
 
 
 def fit_temperature(logits: NDArray[np.float32], actual: Labels) -> float:

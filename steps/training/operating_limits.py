@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.out_of_domain import OutOfDomain, fit_out_of_domain
 from scans.manifest import ManifestRow
@@ -23,6 +24,7 @@ def fit_operating_limits(
     undecided_error_rate: float,
     healthy: Sequence[str],
     seed: int,
+    kept: NDArray[np.bool_] | None = None,
 ) -> tuple[Calibration, OutOfDomain]:
     """Fit temperature, threshold and the distance beyond which a picture is no scan.
 
@@ -36,12 +38,16 @@ def fit_operating_limits(
         undecided_error_rate: share of each class that prediction sets may miss, 0-1.
         healthy: names of the classes that are no disease.
         seed: of folds and draws.
+        kept: the scans whose own labels are known (n,), see steps.training.multiple_instance; None
+            keeps all. The distance is of all scans.
     """
     groups = np.array([row.group for row in rows])
+    labels = np.array([classes.index(row.label) for row in rows], dtype=np.int64)
+    some = slice(None) if kept is None else kept
     calibration = calibrate(
-        features.vectors,
-        np.array([classes.index(row.label) for row in rows], dtype=np.int64),
-        groups,
+        features.vectors[some],
+        labels[some],
+        groups[some],
         classes,
         l2=head_settings.l2,
         balanced=head_settings.balanced_classes,

@@ -34,6 +34,7 @@ class TrainingRecord:
     sensitivity: float  # that the threshold was chosen for, 0-1
     calibration: dict[str, Any]  # report of steps.training.calibration, as scores.json shows it
     out_of_domain: OutOfDomainRecord
+    series: dict[str, Any]  # report of steps.training.series, and what labels speak of
 
     def write(self, folder: Path) -> None:
         """Write the record into the folder of the training stage."""
