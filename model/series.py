@@ -190,7 +190,8 @@ def _one_of_each_place(
     """Choose of the slices at one place the most suspicious one; without a place, each is one."""
     order = np.lexsort((attention, disease, place))
     last = np.append(np.diff(place[order]) != 0, True) | (place[order] == UNKNOWN)
-    return order[last]
+    chosen: NDArray[np.intp] = order[last]
+    return chosen
 
 
 def _stack(slices: Slices) -> Row:

@@ -173,7 +173,8 @@ def class_probabilities(
     sick = p[:, ~is_sound].sum(axis=1)
     order = np.lexsort(p.T)
     weighted = (p[order] * sick[order, np.newaxis]).sum(axis=0)
-    shares = np.where(is_sound, p[order].sum(axis=0), weighted) + 1e-300  # none is nothing
+    shares: NDArray[np.float64] = np.where(is_sound, p[order].sum(axis=0), weighted)
+    shares += 1e-300  # no division by 0 where p is 0
     shares[is_sound] *= (1 - p_disease) / shares[is_sound].sum()
     shares[~is_sound] *= p_disease / shares[~is_sound].sum()
     return shares
