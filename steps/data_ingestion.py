@@ -21,9 +21,10 @@ from scans.sources import parse_sources, redacted
 from scans.splits import Fractions
 from scans.summary import report, summarise
 from steps.errors import one_sentence_errors
-from steps.options import StageCommand, section_options
+from steps.options import StageCommand, folder_option, section_options
 from steps.parameters import DataIngestion
-from steps.tracking import log_params, print_progress, stage_run
+from steps.settings import changed
+from steps.tracking import log_params, print_progress, run_name, stage_run
 
 COUNTS = ("files", "distinct", "copies", "rejected", "groups", "patients")  # logged as metrics
 
@@ -165,13 +166,7 @@ def log_summary(summary: dict[str, Any], output: Path) -> None:
 
 
 @click.command(cls=StageCommand)
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("artifacts/data_ingestion"),
-    show_default=True,
-    help="Folder to write.",
-)
+@folder_option("output", "artifacts/data_ingestion", "Folder to write.")
 @one_sentence_errors
 @section_options(DataIngestion)
 def main(settings: DataIngestion, output: Path) -> None:
@@ -179,7 +174,8 @@ def main(settings: DataIngestion, output: Path) -> None:
 
     python -m steps.data_ingestion --source Chest-CT-Scan-data.zip --output artifacts/data_ingestion
     """
-    with stage_run(settings.section):
+    name = run_name(settings.section, settings.source, changed(settings))
+    with stage_run(settings.section, name):
         log_params(settings.model_dump() | {"source": redacted(settings.source)})
         summary = ingest(
             settings.source,

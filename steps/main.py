@@ -21,7 +21,9 @@ from zc.lockfile import LockError, LockFile
 from steps import parameters as declared
 from steps.errors import StageError, one_sentence_errors
 from steps.headline import headline
-from steps.settings import OVERRIDES, PARAMS, overridden, overrides
+from steps.options import PipelineCommand
+from steps.parent_run import log_settings, name_of, record_pipeline
+from steps.settings import OVERRIDES, PARAMS, effective, overridden, overrides
 from steps.tracking import PARENT_RUN_VARIABLE, print_progress, stage_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,14 +157,14 @@ def _children(parent: mlflow.ActiveRun) -> dict[str, mlflow.entities.RunInfo]:
     children = mlflow.MlflowClient().search_runs(
         [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     )
-    return {run.info.run_name: run.info for run in children}
+    return {run.data.tags.get("stage", run.info.run_name): run.info for run in children}
 
 
 def _in_git(root: Path) -> bool:
     return any((folder / ".git").exists() for folder in (root, *root.parents))
 
 
-@click.command(help=__doc__, context_settings={"ignore_unknown_options": True})
+@click.command(cls=PipelineCommand, help=__doc__, context_settings={"ignore_unknown_options": True})
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...", type=click.UNPROCESSED)
 @one_sentence_errors
 def main(parameters: tuple[str, ...]) -> None:
@@ -173,7 +175,9 @@ def main(parameters: tuple[str, ...]) -> None:
 
 def _run(given: Sequence[tuple[str, str]]) -> None:
     changes = overrides(given, PARAMS)
-    with stage_run("main") as parent:
+    settings = effective(changes, PARAMS)
+    with stage_run("main", name_of(settings)) as parent:
+        log_settings(settings)
         for section, values in changes.items():
             for name, value in values.items():
                 print_progress(f"this run: {section}.{name} = {value!r}")
@@ -182,7 +186,7 @@ def _run(given: Sequence[tuple[str, str]]) -> None:
             mlflow.log_artifact(OVERRIDES)
             skipped = run_pipeline(parent)
         mlflow.set_tag("skipped_stages", ", ".join(skipped))
-        mlflow.log_artifact("scores.json")
+        record_pipeline(parent)
         _report(parent)
 
 

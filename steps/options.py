@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from steps.errors import StageError
-from steps.parameters import Section, kind, parameters_of
+from steps.parameters import STAGES, Section, kind, parameters_of
 from steps.settings import PARAMS, read_settings, unknown_parameter
 
 Function = Callable[..., Any]
@@ -29,6 +29,7 @@ class StageCommand(click.Command):
         """Take `--image_size_px`, as MLflow writes `-P image_size_px=…`, for `--image-size-px`."""
         super().__init__(*args, **kwargs)
         self.context_settings["token_normalize_func"] = lambda name: name.replace("_", "-")
+        self.context_settings["show_default"] = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and name the nearest parameter where an option is unknown."""
@@ -67,11 +68,34 @@ def section_options(section: type[Section]) -> Callable[[Function], Function]:
             "--params",
             type=click.Path(path_type=Path, dir_okay=False),
             default=PARAMS,
-            show_default=True,
             help=f"File whose section `{section.section}` has the parameters that are not given.",
         )(decorated)
 
     return decorate
+
+
+def folder_option(name: str, default: str, text: str) -> Callable[[Function], Function]:
+    """Give a command the option `--name`, a folder."""
+    return click.option(
+        f"--{name}",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(default),
+        help=text,
+    )
+
+
+class PipelineCommand(click.Command):
+    """A command that takes name=value for the parameters of all stages, and lists them."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the parameters of every stage with what they take and their defaults."""
+        for section in STAGES:
+            rows = [
+                (name, f"{field.description} [{kind(field)}; default: {_typed(field.default)}]")
+                for name, field in parameters_of(section).items()
+            ]
+            with formatter.section(f"Parameters of {section.section}"):
+                formatter.write_dl(rows)
 
 
 def _typed(value: object) -> str:

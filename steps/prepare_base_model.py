@@ -21,9 +21,17 @@ from scans.manifest import read_manifest
 from steps.base import TENSORS, quantisation_scans
 from steps.errors import one_sentence_errors
 from steps.folders import replaced_folder
-from steps.options import StageCommand, section_options
+from steps.options import StageCommand, folder_option, section_options
 from steps.parameters import PrepareBaseModel
-from steps.tracking import log_params, print_progress, stage_run, started_by_main
+from steps.settings import changed
+from steps.tracking import (
+    log_params,
+    print_progress,
+    run_name,
+    source_of,
+    stage_run,
+    started_by_main,
+)
 
 
 def prepare_base_model(
@@ -87,14 +95,13 @@ def prepare_base_model(
 
 
 @click.command(cls=StageCommand, help=__doc__)
-@click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
-@click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("artifacts/prepare_base_model")
-)
+@folder_option("data", "artifacts/data_ingestion", "What data_ingestion wrote.")
+@folder_option("output", "artifacts/prepare_base_model", "Folder to write.")
 @one_sentence_errors
 @section_options(PrepareBaseModel)
 def main(settings: PrepareBaseModel, data: Path, output: Path) -> None:
-    with stage_run(settings.section):
+    name = run_name(settings.section, source_of(data), changed(settings))
+    with stage_run(settings.section, name):
         made = prepare_base_model(
             data,
             output,

@@ -130,6 +130,21 @@ def overridden(changes: Overrides, root: Path) -> Iterator[None]:
         empty.replace(path)
 
 
+def effective(changes: Overrides, params: Path) -> list[Section]:
+    """Return the sections of a run of the whole pipeline, with what it changes."""
+    return [
+        checked(section, _section_of_file(params, section.section) | changes[section.section])
+        for section in STAGES
+    ]
+
+
+def changed(settings: Section) -> dict[str, Any]:
+    """Return the parameters of a section that differ from their declared defaults, by name."""
+    declared = parameters_of(type(settings))
+    values = settings.model_dump(by_alias=True)
+    return {name: values[name] for name, field in declared.items() if values[name] != field.default}
+
+
 def _as_text(changes: Overrides) -> str:
     changed: str = yaml.safe_dump(changes, sort_keys=False, allow_unicode=True)
     return OVERRIDES_HEADER + changed

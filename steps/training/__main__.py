@@ -34,10 +34,11 @@ from scans.phantom.drawing import make_phantom
 from steps.base import Base, quantisation_scans, read_base
 from steps.errors import StageError, one_sentence_errors
 from steps.folders import replaced_folder
-from steps.options import StageCommand, section_options
+from steps.options import StageCommand, folder_option, section_options
 from steps.parameters import LabelLevel, Training
+from steps.settings import changed
 from steps.tensorflow_quietly import import_quietly
-from steps.tracking import print_progress, stage_run, started_by_main
+from steps.tracking import print_progress, run_name, source_of, stage_run, started_by_main
 from steps.training import log as training_log
 from steps.training.augmentation import Augmentation
 from steps.training.features import FEATURES, FeatureSet, scan_features, write_features
@@ -296,15 +297,14 @@ def _write_history(history: list[dict[str, float]], folder: Path) -> None:
 
 
 @click.command(cls=StageCommand, help=__doc__)
-@click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
-@click.option(
-    "--prepared", type=click.Path(path_type=Path), default=Path("artifacts/prepare_base_model")
-)
-@click.option("--output", type=click.Path(path_type=Path), default=Path("artifacts/training"))
+@folder_option("data", "artifacts/data_ingestion", "What data_ingestion wrote.")
+@folder_option("prepared", "artifacts/prepare_base_model", "What prepare_base_model wrote.")
+@folder_option("output", "artifacts/training", "Folder to write.")
 @one_sentence_errors
 @section_options(Training)
 def main(settings: Training, data: Path, prepared: Path, output: Path) -> None:
-    with stage_run(settings.section):
+    name = run_name(settings.section, source_of(data), changed(settings))
+    with stage_run(settings.section, name):
         training_log.log_inputs(settings.model_dump(), data)
         result = training(
             data,

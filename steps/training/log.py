@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import pandas as pd
 from mlflow.entities import Metric
 from mlflow.models import Model
 
-from scans.manifest import MANIFEST, read_manifest, read_summary
+from scans.manifest import read_manifest, read_summary
 from steps.mlflow_names import class_tags
-from steps.tracking import log_params
+from steps.tracking import link_model, log_params, log_scans, logged_model
 
 METRICS_PER_CALL = 1000  # at most, of MLflow's log-batch
 
@@ -29,14 +27,7 @@ def log_inputs(options: dict[str, Any], data: Path) -> None:
     summary = read_summary(data)
     mlflow.set_tags({"data_digest": summary["data_digest"], "phantom": summary["phantom"]})
     mlflow.set_tags(class_tags(sorted({row.label for row in read_manifest(data)})))
-    # Without file names: they may name patients.
-    manifest = pd.read_csv(data / MANIFEST, dtype=str).drop(columns="path")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*dataset source can be interpreted")
-        dataset = mlflow.data.from_pandas(
-            manifest, source=MANIFEST, name="scans", digest=summary["data_digest"][:36]
-        )
-    mlflow.log_input(dataset, context="training")
+    log_scans(data)
 
 
 def log_outputs(history: list[dict[str, float]], output: Path) -> None:
@@ -54,7 +45,7 @@ def log_outputs(history: list[dict[str, float]], output: Path) -> None:
     mlflow.log_figure(_learning_curve(history), "learning_curve.png")
     metadata = Model.load(str(output / "model")).metadata or {}
     mlflow.set_tag("model_digest", metadata["model_digest"])
-    mlflow.log_artifacts(str(output / "model"), "model")
+    link_model(run.info.run_id, logged_model(output / "model", run), made=True)
 
 
 def _learning_curve(history: list[dict[str, float]]) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from steps.main import main as pipeline
 from steps.options import StageCommand, section_options
-from steps.parameters import DataIngestion, Training, kind, parameters_of
+from steps.parameters import STAGES, DataIngestion, Training, kind, parameters_of
 
 HARD = ["pay $HOME", 'a "b" `id`', "$(id); rm -rf *", "a\\b 'c'", "line\nbreak", "ü – 肺"]
 
@@ -69,6 +71,35 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(arguments: list[str], sente
     assert done.exit_code == 2
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+COMMANDS = [
+    "steps.data_ingestion", "steps.prepare_base_model", "steps.training.__main__",
+    "steps.evaluation.__main__", "steps.evaluation.external", "steps.promote",
+    "steps.registry.fetch", "batch.__main__", "serve.__main__",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_shows_every_default(module: str) -> None:
+    command = importlib.import_module(module).main
+    shown = CliRunner().invoke(command, ["--help"], terminal_width=1000).stdout
+    for option in command.params:
+        flag = isinstance(option, click.Option) and option.is_flag and not option.secondary_opts
+        given = isinstance(option.default, str | int | float | Path) and option.default != ""
+        if isinstance(option, click.Argument) or flag or not given:
+            continue
+        about = shown[shown.index(f"\n  {option.opts[0]} ") :].split("\n  --")[1]
+        assert "default: " in about, about
+
+
+def test_help_of_the_pipeline_lists_the_parameters_of_all_stages() -> None:
+    shown = " ".join(CliRunner().invoke(pipeline, ["--help"]).stdout.split())
+    assert "[a whole number, at least 1; default: 200]" in shown
+    for section in STAGES:
+        assert f"Parameters of {section.section}:" in shown
+        for name in parameters_of(section):
+            assert f" {name} " in shown
 
 
 def test_help_describes_every_parameter() -> None:

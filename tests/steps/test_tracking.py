@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import click
 import mlflow
@@ -15,7 +16,13 @@ import pytest
 from click.testing import CliRunner
 
 from steps.errors import StageError, one_sentence_errors
-from steps.tracking import PARENT_RUN_VARIABLE, check_tracking_server, log_params, stage_run
+from steps.tracking import (
+    PARENT_RUN_VARIABLE,
+    check_tracking_server,
+    log_params,
+    run_name,
+    stage_run,
+)
 
 SECRET = "correct horse"
 
@@ -118,6 +125,77 @@ def test_a_run_of_its_own_in_the_experiment(store: str) -> None:
     assert kept.info.status == "FINISHED"
     assert kept.data.tags["stage"] == "training"
     assert mlflow.get_experiment(kept.info.experiment_id).name == "chest-ct"
+
+
+def test_what_mlflow_run_made_in_default_goes_on_in_the_experiment(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else's runs lie in Default, so it keeps its name, and our run moves."""
+    client = mlflow.MlflowClient()
+    client.create_run("0")
+    made = client.create_run("0", run_name="bouncy-hawk-123", tags={"mlflow.user": "ana"})
+    client.log_param(made.info.run_id, "epochs", "3")
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    with stage_run("main", "main · phantom · epochs=3") as run:
+        mlflow.log_metric("accuracy", 0.5)
+    moved = mlflow.get_run(run.info.run_id)
+    assert mlflow.get_experiment(moved.info.experiment_id).name == "chest-ct"
+    assert moved.info.run_name == "main · phantom · epochs=3"
+    assert moved.data.params == {"epochs": "3"}
+    assert moved.data.tags["mlflow.user"] == "ana"
+    left = client.get_run(made.info.run_id)
+    assert (left.info.lifecycle_stage, left.info.status) == ("deleted", "FINISHED")
+    assert left.data.tags["continued_as"] == run.info.run_id
+
+
+def test_an_untouched_default_of_a_local_store_becomes_the_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    client = mlflow.MlflowClient()
+    made = client.create_run("0", run_name="bouncy-hawk-123")
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    with stage_run("main", "main · phantom") as run:
+        assert run.info.run_id == made.info.run_id
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    with stage_run("training") as by_hand:
+        pass
+    assert [found.name for found in client.search_experiments()] == ["chest-ct"]
+    assert by_hand.info.experiment_id == run.info.experiment_id
+    assert client.get_run(made.info.run_id).info.run_name == "main · phantom"
+
+
+def test_an_experiment_and_a_name_that_a_person_chose_stay(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = mlflow.MlflowClient()
+    own = client.create_experiment("mine")
+    made = client.create_run(own, run_name="before the holidays")
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    with stage_run("main", "main · phantom") as run:
+        pass
+    kept = client.get_run(run.info.run_id).info
+    assert (kept.run_id, kept.experiment_id) == (made.info.run_id, own)
+    assert kept.run_name == "before the holidays"
+
+
+@pytest.mark.parametrize(
+    ("source", "changed", "name"),
+    [
+        ("phantom", {}, "main · phantom"),
+        ("phantom", {"epochs": 5, "flip": True}, "main · phantom · epochs=5, flip=true"),
+        ("/data/scans of june.zip", {"source": "x"}, "main · scans of june.zip"),
+        ("s3://key:secret@bucket/a/b/", {}, "main · b"),
+        ("https://user:secret@x.org/scans.zip?token=secret", {}, "main · scans.zip"),
+        ("kaggle=a.zip;iq=/b/c.zip", {"labels": "l.csv"}, "main · kaggle+iq"),
+        ("", {}, "main"),
+    ],
+)
+def test_a_runs_name_says_what_was_run(source: str, changed: dict[str, object], name: str) -> None:
+    assert run_name("main", source, changed) == name
+    assert len(run_name("main", source, {f"p{i}": "x" * 99 for i in range(30)})) <= 120
 
 
 def test_a_child_of_the_pipelines_run(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
