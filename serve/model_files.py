@@ -13,6 +13,10 @@ from typing import Any
 from serve.params import declared_params
 
 NOTICE = "Research software, not a medical device."
+SYNTHETIC = (
+    "SYNTHETIC: this model was trained on computer-drawn phantoms, not on scans of people. What it "
+    "answers about a scan of a person means nothing."
+)
 COLUMN = "image"
 SCORES_ARTIFACT = "registry/scores.json"  # in the run that a registered version came from
 SCORE_TAG = "score."
@@ -262,5 +266,6 @@ def about(files: ModelFiles, metadata: Any) -> dict[str, Any]:
             for name, scores in files.external.items()
             if scores_of_model(scores, *digests)
         },
+        "synthetic": SYNTHETIC if own.get("phantom") else None,
         "notice": NOTICE,
     }

@@ -44,5 +44,5 @@ def model_line(about: dict[str, Any]) -> str:
     name = about["name"] or (digest[:12] if digest else "unregistered")
     version = f" version {about['version']}" if about["version"] else ""
     stage = f" ({about['stage']})" if about["stage"] else ""
-    phantom = " Trained on synthetic phantom data, not on patients." if about["phantom"] else ""
-    return f"Model: {name}{version}{stage}.{phantom}"
+    phantom = " SYNTHETIC: trained on synthetic phantom data, not on patients."
+    return f"Model: {name}{version}{stage}.{phantom if about['phantom'] else ''}"

@@ -3,6 +3,7 @@
 \b
 python -m steps.promote --to Staging              the newest version, if it passes the gates
 python -m steps.promote --to Production           the version in Staging, if it passes the gates
+python -m steps.promote --to Trial                a model of phantoms, to try the system with
 python -m steps.promote --rollback                put the previous Production version back
 python -m steps.promote --history                 who moved what, when, why, with which results
 
@@ -25,7 +26,7 @@ from steps.gates.production import Margins
 from steps.gates.promotion import GateFailedError, Request, history_lines, promote, rollback
 from steps.options import StageCommand, section_options
 from steps.parameters import Promote
-from steps.registry.client import Registry, check_registry
+from steps.registry.client import TRIAL, Registry, check_registry
 from steps.registry.errors import RegistryError, person, registry_errors
 from steps.registry.history import claims
 from steps.registry.moves import disagreements
@@ -49,12 +50,15 @@ def stage_named(name: str) -> str:
     Raises:
         RegistryError: there is none; the nearest is named.
     """
-    by_lower = {stage.lower(): stage for stage in STAGES}
+    by_lower = {stage.lower(): stage for stage in (*STAGES, TRIAL)}
     if name.lower() in by_lower:
         return by_lower[name.lower()]
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     hint = f"did you mean {by_lower[near[0]]}? " if near else ""
-    raise RegistryError(f"There is no stage '{name}': {hint}The stages are {', '.join(STAGES)}.")
+    raise RegistryError(
+        f"There is no stage '{name}': {hint}The stages are {', '.join(STAGES)}; "
+        f"a model of phantoms is tried with {TRIAL}."
+    )
 
 
 def version_named(name: str) -> int | None:
@@ -71,7 +75,7 @@ def version_named(name: str) -> int | None:
 
 
 @click.command(cls=StageCommand, help=__doc__)
-@click.option("--to", help="Staging, Production, Archived or None.")
+@click.option("--to", help="Staging, Production, Archived or None; Trial for a phantom model.")
 @click.option("--version", default="auto", help="A version's number; auto: newest, or in Staging.")
 @click.option("--rollback", "roll_back", is_flag=True, help="Undo the last move to Production.")
 @click.option("--history", "tell_history", is_flag=True, help="Print every move; changes nothing.")

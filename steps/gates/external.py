@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
 from steps.gates.staging import Gate
+from steps.registry.external import external_results
 
-TAG_PREFIX = "external."  # of a version's tags: external.<name of the set>, a JSON object
 GATE = "external"
-
-
-def external_results(tags: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return what was recorded with a version, by the name of each external set."""
-    return {
-        key.removeprefix(TAG_PREFIX): json.loads(value)
-        for key, value in sorted(tags.items())
-        if key.startswith(TAG_PREFIX)
-    }
 
 
 def external_gate(number: int, model: str, tags: Mapping[str, str], floor: float) -> Gate:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steps.gates.external import external_results
 from steps.gates.staging import Gate
+from steps.registry.external import external_results
 
 GATE = "sensitivity floor"
-SCORES = "score.sensitivity_floor."  # of a version's tags, see steps.registry.register
+# Of a version's tags, see steps.registry.register.
+SCORES = "score.sensitivity_floor."
+SENSITIVITY = "score.sensitivity.value"
 
 
 def sensitivity_floor_gate(tags: Mapping[str, str]) -> Gate | None:
@@ -24,9 +26,8 @@ def sensitivity_floor_gate(tags: Mapping[str, str]) -> Gate | None:
         None for a version whose evaluation states no sensitivity.
     """
     try:
-        stated, value, high = (
-            float(tags[SCORES + name]) for name in ("stated", "value", "upper_bound")
-        )
+        stated, high = (float(tags[SCORES + name]) for name in ("stated", "upper_bound"))
+        value = float(tags[SENSITIVITY] if SENSITIVITY in tags else tags[SCORES + "value"])
     except (KeyError, ValueError):
         return None
     measured = {"the test split": (value, high)}

@@ -14,8 +14,8 @@ from steps.gates.evidence import TAG_LENGTH, artefact_errors, download_version, 
 from steps.gates.external import external_gate
 from steps.gates.floor import sensitivity_floor_gate
 from steps.gates.production import Margins, production_gates
-from steps.gates.staging import Gate, StoredModel, staging_gates
-from steps.registry.client import Registry, Snapshot, Version
+from steps.gates.staging import Gate, StoredModel, staging_gates, trial_gates
+from steps.registry.client import TRIAL, TRIAL_ALIAS, Registry, Snapshot, Version
 from steps.registry.errors import RegistryError, no_versions
 from steps.registry.history import (
     TIME_FORMAT,
@@ -49,7 +49,8 @@ def promote(registry: Registry, to: str, number: int | None, request: Request) -
     Args:
         registry: the registered model.
         to: the stage.
-        number: the version; None means the newest for Staging, the one in Staging for Production.
+        number: the version; None means the newest for Staging and Trial, the one in Staging for
+            Production.
         request: who, why and by which rules.
 
     Returns:
@@ -61,16 +62,17 @@ def promote(registry: Registry, to: str, number: int | None, request: Request) -
     """
     snapshot = registry.read()
     version = _chosen(registry, snapshot, to, number)
-    if version.stage == to:
+    if snapshot.is_at(version.number, to):
         return [f"Version {version.number} of {registry.name} is in {to} already."]
-    if version.stage == "Production" and not request.force:
+    if version.stage == "Production" and to != TRIAL and not request.force:
         raise RegistryError(
             f"Version {version.number} is in Production, and moving it to {to} would leave none "
             'there; add --force --reason "…" if that is meant, or use --rollback.'
         )
     holders = snapshot.in_stage(to) if to in ALIAS_OF_STAGE else []
     replaced = holders[0] if holders else None
-    gates = _gates(registry, snapshot, version, to, request) if to in ALIAS_OF_STAGE else []
+    guarded = to == TRIAL or to in ALIAS_OF_STAGE
+    gates = _gates(registry, snapshot, version, to, request) if guarded else []
     for gate in gates:
         request.report(f"  {gate.result:8} {gate.name}: {gate.sentence}")
     _decide(version, to, gates, force=request.force)
@@ -91,7 +93,7 @@ def promote(registry: Registry, to: str, number: int | None, request: Request) -
 def _chosen(registry: Registry, snapshot: Snapshot, to: str, number: int | None) -> Version:
     if not snapshot.versions:
         raise RegistryError(no_versions(registry.name))
-    if number is None and to == "Staging":
+    if number is None and to in ("Staging", TRIAL):
         number = max(snapshot.versions)
     elif number is None and to == "Production":
         number = max(snapshot.in_stage("Staging"), default=None)
@@ -113,7 +115,9 @@ def _gates(
 ) -> list[Gate]:
     with tempfile.TemporaryDirectory() as folder:
         candidate = download_version(registry, version, Path(folder, "candidate"))
-        if to == "Staging":
+        if to == TRIAL:
+            gates = trial_gates(candidate)
+        elif to == "Staging":
             gates = staging_gates(candidate, request.data)
         else:
             incumbent: StoredModel | RegistryError | None = None
@@ -190,6 +194,11 @@ def rollback(registry: Registry, request: Request) -> list[str]:
 
 def move_lines(registry: Registry, move: Move) -> list[str]:
     """Return a move in lines for a reader."""
+    if move.to == TRIAL:
+        return [
+            f"Version {move.version} of {registry.name}: alias {TRIAL_ALIAS} "
+            f"(models:/{registry.name}@{TRIAL_ALIAS}). SYNTHETIC: trained on phantoms."
+        ]
     alias = ALIAS_OF_STAGE.get(move.to)
     lines = [
         f"Version {move.version} of {registry.name}: {move.source} → {move.to}"

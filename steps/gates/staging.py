@@ -91,6 +91,22 @@ def staging_gates(candidate: StoredModel, data: Path) -> list[Gate]:
     return gates
 
 
+def trial_gates(candidate: StoredModel) -> list[Gate]:
+    """Run the gates to Trial: it is trained on phantoms, so nobody can take it for more; it loads.
+
+    Real models have the way through Staging, where they are compared and scored elsewhere.
+    """
+    phantom = candidate.metadata.get("phantom") is True
+    word = "is trained on phantoms" if phantom else "is not trained on phantoms; try it in Staging"
+    gates = [Gate("phantom", phantom, f"version {candidate.number} {word}")]
+    try:
+        answers = score(candidate.folder, [])
+    except ScoringError as error:
+        failed = f"version {candidate.number} could not be scored: {error}"
+        return [*gates, Gate("loads", False, failed)]
+    return [*gates, _answers_its_example(answers, candidate.metadata)]
+
+
 def _answers_its_example(answers: Answers, metadata: Mapping[str, Any]) -> Gate:
     if answers.example is None:
         return Gate("loads", False, "it loads, but carries no input example to answer")

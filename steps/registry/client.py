@@ -17,6 +17,8 @@ from steps.registry.errors import RegistryError, no_versions
 from steps.tracking import check_tracking_server
 
 PAGE = 1000  # versions asked for in one request
+TRIAL = "Trial"  # where phantom models are tried: an alias beside the stages
+TRIAL_ALIAS = "trial"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Snapshot:
     versions: dict[int, Version]
     aliases: dict[str, int]
     tags: dict[str, str]
+
+    def is_at(self, version: int, place: str) -> bool:
+        """Return whether a version is in a stage, or has the alias `trial` for TRIAL."""
+        if place == TRIAL:
+            return self.aliases.get(TRIAL_ALIAS) == version
+        return version in self.versions and self.versions[version].stage == place
 
     def in_stage(self, stage: str) -> list[int]:
         """Return the numbers of the versions in `stage`, ascending."""

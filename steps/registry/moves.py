@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from mlflow.exceptions import MlflowException
 
-from steps.registry.client import Registry, Snapshot
+from steps.registry.client import TRIAL, TRIAL_ALIAS, Registry, Snapshot
 from steps.registry.errors import RegistryError, sentence
 from steps.registry.history import Move, claims, next_time
 
@@ -47,7 +47,10 @@ def make_move(registry: Registry, move: Move, patience_s: float = PATIENCE_S) ->
                 "was moved; look at --history and run the command again."
             )
         try:
-            registry.set_stage(move.version, move.to)
+            if move.to == TRIAL:
+                registry.set_alias(TRIAL_ALIAS, move.version)
+            else:
+                registry.set_stage(move.version, move.to)
             settle(registry)
             registry.set_tag(claimed.history_key, claimed.to_json())
         except MlflowException as error:

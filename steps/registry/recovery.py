@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from steps.registry.client import Registry, Snapshot
+from steps.registry.client import TRIAL, Registry, Snapshot
 from steps.registry.history import Move, claims, history
 from steps.registry.moves import PATIENCE_S, BusyError, claim, disagreements, settle
 
@@ -62,12 +62,11 @@ def _process_died(move: Move) -> bool:
 
 
 def _finish(registry: Registry, snapshot: Snapshot, move: Move) -> str:
-    version = snapshot.versions.get(move.version)
     begun = (
         f"the move of version {move.version} to {move.to} that {move.who} began at "
         f"{move.when_shown}"
     )
-    moved = version is not None and version.stage == move.to
+    moved = snapshot.is_at(move.version, move.to)
     if moved:
         settle(registry)
         if move.kind != "repair":
@@ -84,7 +83,8 @@ def _bring_in_step(
     """Settle what was changed outside of promotion, as in MLflow's page, and record it."""
     fix = disagreements(snapshot)[0]
     number = fix.version or snapshot.aliases[str(fix.alias)]
-    recorded = [move.to for move in history(snapshot) if move.version == number]
+    stages = [move for move in history(snapshot) if move.to != TRIAL]
+    recorded = [move.to for move in stages if move.version == number]
     repair = Move(
         kind="repair",
         version=number,

@@ -16,13 +16,19 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from steps.mlflow_names import numbers
+from steps.headline_metrics import at
+from steps.registry.description import describe
 from steps.registry.errors import RegistryError
 
 MODEL_DIGEST = "model_digest"  # in the metadata of MLmodel and in a version's tags
 MODEL_ARTIFACT = "registered_model"  # folder of the run's artefacts that holds the pyfunc
 MANIFEST_ARTIFACT = "registry/manifest.csv"
 SCORES_ARTIFACT = "registry/scores.json"
+SCORE_TAG = "score."  # of a version's tags; all other numbers are in SCORES_ARTIFACT
+TAGGED_SCORES = (
+    "accuracy", "n", "roc_auc", "sensitivity.value",
+    "sensitivity_floor.stated", "sensitivity_floor.upper_bound",
+)  # fmt: skip
 MANIFEST_COLUMNS = ("sha256", "label", "group", "split")  # no paths: names may name patients
 
 
@@ -34,20 +40,22 @@ def register(
     manifest: Path,
     git_commit: str | None = None,
     dvc_lock: Path | None = None,
+    model_id: str | None = None,
 ) -> int:
     """Register a saved pyfunc, with what promotion needs to know about it, in the active run.
 
-    The folder, the manifest (without file names) and the scores become artefacts of the run, and
-    the version points to them. A model with the `model_digest` of a present version is that
-    version, and nothing is written.
+    The manifest (without file names) and the scores become artefacts of the run, as does the
+    folder, unless it is a LoggedModel already; the version points to them and describes itself. A
+    model with the `model_digest` of a present version is that version, and nothing is written.
 
     Args:
         model_folder: the saved pyfunc; it has a signature and an input example.
         name: of the registered model; made where it is missing.
-        scores: of the evaluation; each number in it becomes a tag `score.<path>`.
+        scores: of the evaluation; those of TAGGED_SCORES become tags `score.<path>`.
         manifest: data_ingestion's manifest.csv, which says what each split held.
         git_commit: of the code.
         dvc_lock: dvc.lock of the pipeline; its `lock_digest` becomes a tag.
+        model_id: of the LoggedModel with the same files, see `steps.tracking.logged_model`.
 
     Returns:
         The version's number.
@@ -75,7 +83,8 @@ def register(
     present = find_version(client, name, digest)
     if present is not None:
         return present
-    mlflow.log_artifacts(str(model_folder), MODEL_ARTIFACT)
+    if model_id is None:
+        mlflow.log_artifacts(str(model_folder), MODEL_ARTIFACT)
     mlflow.log_text(_without_paths(manifest), MANIFEST_ARTIFACT)
     mlflow.log_dict(dict(scores), SCORES_ARTIFACT)
     tags = {
@@ -86,14 +95,21 @@ def register(
         "dvc_lock_digest": lock_digest(dvc_lock) if dvc_lock else "unknown",
         "source_run": run.info.run_id,
     }
-    tags |= {f"score.{name}": f"{value:.6g}" for name, value in numbers(scores)}
     version = client.create_model_version(
         name,
-        source=mlflow.get_artifact_uri(MODEL_ARTIFACT),
+        source=f"models:/{model_id}" if model_id else mlflow.get_artifact_uri(MODEL_ARTIFACT),
         run_id=run.info.run_id,
-        tags=tags,
+        tags=tags | score_tags(scores),
+        description=describe(metadata, scores),
+        model_id=model_id,
     )
     return int(version.version)
+
+
+def score_tags(scores: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of a version that gates and pages read; a number that is unknown has none."""
+    found = {path: at(scores, path) for path in TAGGED_SCORES}
+    return {SCORE_TAG + path: f"{value:.6g}" for path, value in found.items() if value is not None}
 
 
 def find_version(client: MlflowClient, name: str, digest: str) -> int | None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from steps.errors import StageError
-from steps.gates.floor import SCORES, sensitivity_floor_gate
+from steps.gates.floor import SCORES, SENSITIVITY, sensitivity_floor_gate
 from steps.training.__main__ import healthy_of
 
 KEPT = {SCORES + "stated": "0.95", SCORES + "value": "0.949", SCORES + "upper_bound": "0.986"}
@@ -17,6 +17,14 @@ def test_a_floor_that_is_missed_within_chance_passes_and_says_so() -> None:
     gate = sensitivity_floor_gate(KEPT)
     assert gate is not None and gate.passed
     assert "within chance" in gate.sentence and "0.949" in gate.sentence
+
+
+def test_the_floor_is_read_from_the_test_splits_sensitivity() -> None:
+    """As versions have it whose tags are a dozen."""
+    few = {SCORES + "stated": "0.95", SENSITIVITY: "0.9", SCORES + "upper_bound": "0.98"}
+    gate = sensitivity_floor_gate(few)
+    assert gate is not None and gate.passed
+    assert gate.numbers == {"sensitivity": 0.9, "upper_bound": 0.98, "stated": 0.95}
 
 
 def test_a_floor_that_is_surely_missed_fails() -> None:

@@ -223,6 +223,30 @@ def test_from_nothing_to_production_a_worse_one_forced_and_back(
     assert [entry.kind for entry in history(now)] == [*["promotion"] * 4, "rollback"]
 
 
+def test_a_model_of_phantoms_is_tried_and_nothing_else_is(
+    add: Callable[..., int], promote: Callable[..., Result], request: pytest.FixtureRequest
+) -> None:
+    registry = Registry(request.node.name)
+    add()
+    refused = promote("--to", "trial")
+    assert refused.exit_code == 1
+    assert "failed   phantom: version 1 is not trained on phantoms" in refused.stdout
+    assert registry.read().aliases == {}
+
+    add(phantom=True, data_digest="d2")
+    tried = promote("--to", "Trial")
+    assert tried.exit_code == 0, tried.output
+    assert f"(models:/{request.node.name}@trial). SYNTHETIC" in tried.stdout
+    now = registry.read()
+    assert now.aliases == {"trial": 2}
+    assert {version.stage for version in now.versions.values()} == {"None"}
+    assert "is in Trial already" in promote("--to", "Trial").stdout
+    assert "version 2: None → Trial  (promotion)" in promote("--history").stdout
+    assert promote("--to", "Staging").exit_code == 0
+    assert "failed   no phantom" in promote("--to", "Production").stdout
+    assert registry.read().aliases == {"trial": 2, "challenger": 2}
+
+
 def test_a_version_needs_a_score_from_elsewhere(
     add: Callable[..., int], promote: Callable[..., Result], request: pytest.FixtureRequest
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from steps.registry.client import Registry
-from steps.registry.history import claims, history
+from steps.registry.history import Move, claims, history, next_time
 from steps.registry.moves import BusyError, claim, disagreements, make_move
 from steps.registry.recovery import recover
 from tests.steps.moving_processes import killed_mover, promotion, race
@@ -47,6 +47,23 @@ def env(
     variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     monkeypatch.setenv(*next(iter(variables.items())))
     return variables
+
+
+def test_a_trial_that_died_is_finished_or_forgotten(env: dict[str, str]) -> None:
+    registry = Registry(NAME)
+    begun = Move("promotion", 3, "None", "Trial", "ana", when=next_time(registry.read()), pid=2**22)
+    registry.set_tag(begun.claim_key, begun.to_json())
+    said: list[str] = []
+    assert recover(registry, "ben", said.append)
+    assert "had changed nothing and is forgotten" in said[-1]
+    registry.set_tag(begun.claim_key, begun.to_json())
+    registry.set_alias("trial", 3)
+    assert recover(registry, "ben", said.append)
+    assert "finished the move of version 3 to Trial" in said[-1]
+    now = registry.read()
+    assert now.aliases["trial"] == 3 and now.versions[3].stage == "None"
+    assert [(move.version, move.to) for move in history(now)] == [(3, "Trial")]
+    assert_in_step(registry, production=1)
 
 
 def assert_in_step(registry: Registry, production: int) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from mlflow.models import Model
 
+from steps.gates.floor import sensitivity_floor_gate
 from steps.registry.client import Registry
 from steps.registry.errors import RegistryError
 from steps.registry.register import (
@@ -19,6 +20,7 @@ from steps.registry.register import (
     lock_digest,
     register,
 )
+from steps.tracking import logged_model
 from tests.steps.promotion_models import variant
 
 SCORES = {
@@ -53,11 +55,47 @@ def test_a_version_carries_what_it_was_made_from(
         "score.sensitivity.value": "0.85",
         "source_run": version.run_id,
     }
+    described = mlflow.MlflowClient().get_model_version("whole", str(number)).description
+    assert "not a medical device" in described and "SYNTHETIC" not in described
+    assert "| sensitivity | 0.850 (0.700–0.930) |" in described
+    assert "Scored on no scans from elsewhere" in described
     info = mlflow.models.get_model_info(f"models:/whole/{number}")
     assert info.signature.inputs.input_names() == ["image", "series"]
     assert info.saved_input_example_info["type"] == "dataframe"
     stored = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{SCORES_ARTIFACT}")
     assert stored == json.loads(json.dumps(SCORES))
+
+
+def test_a_version_has_a_dozen_tags_however_many_scores(
+    local_registry: str, textures: Path, scans: Path
+) -> None:
+    rows = {f"change {i}": {"balanced_accuracy": i / 500} for i in range(470)}
+    floor = {"stated": 0.95, "upper_bound": 0.97, "value": 0.9, "missed": True,
+             "surely_missed": False}  # fmt: skip
+    many = SCORES | {"roc_auc": 0.9, "sensitivity_floor": floor, "per_class": rows}
+    with mlflow.start_run():
+        number = register(textures, name="few", scores=many, manifest=scans / "manifest.csv")
+    tags = Registry("few").read().versions[number].tags
+    assert len(tags) == 12
+    gate = sensitivity_floor_gate(tags)
+    assert gate is not None and "0.850 on the test split, at most 0.970" in gate.sentence
+
+
+def test_a_version_points_to_the_logged_model(
+    local_registry: str, textures: Path, scans: Path
+) -> None:
+    with mlflow.start_run() as run:
+        model = logged_model(textures, run)
+        number = register(
+            textures, name="linked", scores=SCORES, manifest=scans / "manifest.csv", model_id=model
+        )
+    version = mlflow.MlflowClient().get_model_version("linked", str(number))
+    assert version.source == f"models:/{model}"
+    assert version.run_id == run.info.run_id
+    kept = {file.path for file in mlflow.artifacts.list_artifacts(run_id=run.info.run_id)}
+    assert kept == {"registry"}  # the model's files lie with the LoggedModel, once
+    loaded = Model.load(mlflow.artifacts.download_artifacts(f"models:/linked/{number}"))
+    assert loaded.metadata == Model.load(str(textures)).metadata
 
 
 def test_the_manifest_is_stored_without_file_names(
