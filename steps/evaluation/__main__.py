@@ -11,39 +11,50 @@ from pathlib import Path
 from typing import Any
 
 import click
-import mlflow
+import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow.models import Model
 from numpy.typing import NDArray
 
 from model.artefact import Card, model_digest
-from model.decision import disease_probability, healthy_index, labels, probabilities
+from model.decision import labels, probabilities
 from model.packaging import PACKAGE
 from model.preprocessing import scan_pixels
-from scans.manifest import MANIFEST, ManifestRow, read_manifest
+from scans.manifest import ManifestRow, read_manifest
 from steps.errors import StageError, one_sentence_errors
 from steps.evaluation.context import context_sections, start_protocols
 from steps.evaluation.context_plots import write_context
+from steps.evaluation.facts import write_facts
+from steps.evaluation.gallery import write_gallery
+from steps.evaluation.intervals import group_intervals
 from steps.evaluation.operating import sensitivity_floor, undecided_section
 from steps.evaluation.plots import write_plots
+from steps.evaluation.record import record as record_run
 from steps.evaluation.report import write_report
 from steps.evaluation.series import PREDICTIONS, answers_by_digest
 from steps.evaluation.test_split import predict_scans, series_of_test_split
 from steps.evaluation.workers import workers
 from steps.folders import replaced_folder, write_whole
 from steps.headline import headline
+from steps.headline_metrics import FEW, headline_metrics
 from steps.metrics import scores
-from steps.mlflow_names import numbers
-from steps.options import StageCommand, section_options
+from steps.options import StageCommand, folder_option, section_options
 from steps.parameters import Evaluation
-from steps.registry.register import register as register_version
+from steps.settings import changed
 from steps.tensorflow_quietly import import_quietly
-from steps.tracking import git_commit, log_params, print_progress, stage_run, started_by_main
-from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
+from steps.tracking import (
+    log_params,
+    print_progress,
+    run_name,
+    source_of,
+    stage_run,
+    started_by_main,
+)
 from steps.training.record import read_record
 
 NETWORK_FOLDER = Path("artifacts", "network")  # of a saved pyfunc
+METRICS = "metrics.json"
 KERAS_BATCH = 8  # scans handed to Keras at a time
 
 
@@ -62,7 +73,8 @@ def evaluation(
         data: what data_ingestion wrote.
         trained: what training wrote.
         output: receives report.html, predictions.csv, where series are known
-            series_predictions.csv, and what it shows as .png and .csv.
+            series_predictions.csv, what it shows as .png and .csv, facts.json (when, by what, on
+            what), gallery/ and metrics.json (for `dvc metrics show`).
         scores_path: receives the scores as JSON, last of all.
         protocol_repeats: shuffles of the cross-validated protocols; 0 leaves them out.
         stress: whether to score changed test scans too.
@@ -117,6 +129,10 @@ def evaluation(
             series.to_csv(folder / PREDICTIONS, index=False)
         write_plots(folder, actual, predicted, p, card.classes)
         write_context(folder, data, every_row, result, actual, p, card.temperature)
+        write_gallery(folder, model, data, rows, predictions, card)
+        write_facts(folder, data, result)
+        few = {name: value for name, value in headline_metrics(result).items() if name in FEW}
+        (folder / METRICS).write_text(json.dumps(few, indent=2) + "\n", encoding="utf-8")
         write_report(folder, result)
     write_whole(scores_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return result
@@ -140,34 +156,6 @@ def refuse_changed(folder: Path) -> None:
             f"digest is {digest_of(folder)[:12]}…, expected {str(stated)[:12]}…. Save it again: "
             "dvc repro --force training"
         )
-
-
-def group_intervals(
-    actual: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    p: NDArray[np.float64],
-    groups: NDArray[np.str_],
-    classes: Sequence[str],
-) -> dict[str, Any]:
-    """Bootstrap the test split by group: what no formula gives for scans that come in groups.
-
-    Returns:
-        `balanced_accuracy_ci95` and `roc_auc_ci95` (for two classes), None where unknown.
-    """
-    weights = group_weights(groups, seed=0)
-    recalls = [
-        weighted_share(weights[:, actual == c], predicted[actual == c] == c)
-        for c in np.unique(actual)
-    ]
-    healthy = healthy_index(classes)
-    area = None
-    if healthy is not None and len(classes) == 2 and len(recalls) == 2:
-        disease = disease_probability(p, classes)[np.newaxis]
-        area = interval(weighted_auc(weights, actual != healthy, disease))
-    return {
-        "balanced_accuracy_ci95": interval(np.mean(recalls, axis=0)),
-        "roc_auc_ci95": area,
-    }
 
 
 def keras_probabilities(
@@ -225,14 +213,21 @@ def _refuse_errors(predictions: pd.DataFrame) -> None:
 
 
 @click.command(cls=StageCommand, help=__doc__)
-@click.option("--data", type=click.Path(path_type=Path), default=Path("artifacts/data_ingestion"))
-@click.option("--trained", type=click.Path(path_type=Path), default=Path("artifacts/training"))
-@click.option("--output", type=click.Path(path_type=Path), default=Path("artifacts/evaluation"))
-@click.option("--scores", "scores_path", type=click.Path(path_type=Path), default="scores.json")
+@folder_option("data", "artifacts/data_ingestion", "What data_ingestion wrote.")
+@folder_option("trained", "artifacts/training", "What training wrote.")
+@folder_option("output", "artifacts/evaluation", "Folder to write.")
+@click.option(
+    "--scores",
+    "scores_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("scores.json"),
+    help="File to write all scores into.",
+)
 @one_sentence_errors
 @section_options(Evaluation)
 def main(settings: Evaluation, data: Path, trained: Path, output: Path, scores_path: Path) -> None:
-    with stage_run(settings.section):
+    name = run_name(settings.section, source_of(data), changed(settings))
+    with stage_run(settings.section, name) as run:
         log_params(settings.model_dump(by_alias=True))
         if settings.register_model and (trained / "model" / "MLmodel").is_file():
             refuse_changed(trained / "model")
@@ -244,19 +239,11 @@ def main(settings: Evaluation, data: Path, trained: Path, output: Path, scores_p
             protocol_repeats=settings.protocol_repeats,
             stress=settings.stress,
         )
-        mlflow.log_metrics(dict(numbers(result)))
-        mlflow.set_tags({key: result[key] for key in ("phantom", "model_digest")})
-        mlflow.log_artifact(str(scores_path))
-        mlflow.log_artifacts(str(output), "evaluation")
-        if settings.register_model:
-            version = register_version(
-                trained / "model",
-                name=settings.registered_model_name,
-                scores=result,
-                manifest=data / MANIFEST,
-                git_commit=git_commit(),
-                dvc_lock=Path("dvc.lock"),
-            )
+        version = record_run(
+            run, result, settings, data=data, trained=trained, output=output,
+            scores_path=scores_path,
+        )  # fmt: skip
+        if version is not None:
             click.echo(f"registered model  {settings.registered_model_name} version {version}")
     if not started_by_main():  # which prints the scores at its end
         click.echo(headline(scores_path))

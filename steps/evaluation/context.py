@@ -19,6 +19,7 @@ from scans.fingerprints import near_duplicate_groups, perceptual_hash
 from scans.manifest import ManifestRow, read_summary
 from steps.base import Base
 from steps.evaluation.baselines import measurements
+from steps.evaluation.intervals import balanced_accuracy_interval
 from steps.evaluation.non_scans import non_scans
 from steps.evaluation.protocols import (
     PROTOCOLS,
@@ -32,9 +33,11 @@ from steps.evaluation.sources import leave_one_source_out, shortcut_audit
 from steps.evaluation.stress import changed_files, stress_rows, stress_score, worst_row
 from steps.metrics import roc_auc
 from steps.tracking import print_progress
+from steps.training.bootstrap import group_weights
 from steps.training.calibration import calibration_scores, without_temperature
 from steps.training.cross_validation import solve_head
 from steps.training.features import scan_features
+from steps.training.proportions import proportion
 from steps.training.record import TrainingRecord, read_record
 
 SWEPT_DISTANCES_BITS = (0, 20, 30, 40, 50, 60)
@@ -241,6 +244,7 @@ def stress_section(
         if row.split == "train" and len(donors.setdefault(row.label, [])) < MAX_DONORS:
             donors[row.label].append(_grey(data, row))
     files = [(data / row.path).read_bytes() for row in test]
+    weights = group_weights(np.array([row.group for row in test]), seed=0)
     labels = [row.label for row in test]
     table = {}
     for name, change in stress_rows(donors).items():
@@ -249,7 +253,10 @@ def stress_section(
         flagged = answers["out_of_domain"].to_numpy(bool)
         p = answers[[f"p_{c}" for c in card.classes]].to_numpy(np.float64)
         table[name] = stress_score(actual, predicted, before, flagged)
-        table[name]["roc_auc"] = roc_auc(actual, p, card.classes)
+        table[name] |= {
+            "roc_auc": roc_auc(actual, p, card.classes),
+            "balanced_accuracy_ci95": balanced_accuracy_interval(weights, actual, predicted),
+        }
     return {"rows": table, "worst": worst_row(table)}
 
 
@@ -289,17 +296,19 @@ def out_of_domain_section(
 ) -> dict[str, Any]:
     """Count flags among test scans, which are chest CT, and among pictures that are not."""
     flagged = predictions["out_of_domain"].to_numpy(bool)
-    kinds = {}
+    kinds, found, total = {}, 0, 0
     for kind, files in non_scans().items():
         flags = predict_files(model, files)["out_of_domain"].to_numpy(bool)
         kinds[kind] = {"detected": float(flags.mean()), "n": len(flags)}
-    total = sum(kind["n"] for kind in kinds.values())
+        found, total = found + int(flags.sum()), total + len(flags)
     return {
         **dataclasses.asdict(record.out_of_domain),
         "test_scans_flagged": float(flagged.mean()),
+        "test_scans_flagged_ci95": proportion(int(flagged.sum()), len(flagged))["ci95"],
         "test_scans": len(flagged),
         "kinds": kinds,
-        "detected": sum(kind["detected"] * kind["n"] for kind in kinds.values()) / total,
+        "detected": found / total,
+        "detected_ci95": proportion(found, total)["ci95"],
     }
 
 

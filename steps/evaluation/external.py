@@ -193,7 +193,6 @@ def parse_prevalences(text: str) -> list[float]:
     "--output",
     type=click.Path(path_type=Path),
     default=Path("artifacts/external_evaluation"),
-    show_default=True,
     help="Folder in which a folder of the set's name is written.",
 )
 @section_options(ExternalEvaluation)
@@ -212,7 +211,7 @@ def main(
     prevalences = parse_prevalences(settings.prevalence)
     limits = Limits(settings.max_files, settings.max_total_bytes, settings.max_file_bytes)
     with (
-        stage_run("external_evaluation"),
+        stage_run("external_evaluation", f"external_evaluation · {name} · {model_uri}"),
         quiet_mlflow(),  # whose bars of artefacts would drown the progress
         external_model(model_uri) as model,
     ):

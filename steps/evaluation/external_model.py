@@ -20,16 +20,8 @@ from numpy.typing import NDArray
 from model.decision import healthy_classes
 from steps.errors import StageError
 from steps.registry.register import SCORES_ARTIFACT
+from steps.registry.uris import ModelVersion, registered_version
 from steps.training.training_scans import FILE, TrainingScans
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelVersion:
-    """A version in the registry."""
-
-    name: str
-    number: int
-    run_id: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +38,7 @@ class ExternalModel:
     seen: TrainingScans
     version: ModelVersion | None
     internal_scores: Mapping[str, Any] | None  # scores.json of its own evaluation
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of its MLmodel
 
     @property
     def stated_sensitivity(self) -> float | None:
@@ -72,7 +65,7 @@ def external_model(uri: str) -> Iterator[ExternalModel]:
     """
     with TemporaryDirectory(prefix="chest-ct-model-") as scratch:
         try:
-            version = _version(uri)
+            version = registered_version(uri)
             folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
             metadata = Model.load(str(folder)).metadata or {}
         except (MlflowException, OSError) as error:
@@ -107,30 +100,8 @@ def _read(
         seen=TrainingScans.read(seen_file),
         version=version,
         internal_scores=_internal_scores(uri, version),
+        metadata=metadata,
     )
-
-
-def _version(uri: str) -> ModelVersion | None:
-    """Return the version that a `models:/` URI names now; None for another kind of URI."""
-    if not uri.startswith("models:/"):
-        return None
-    client = mlflow.MlflowClient()
-    name, _, stage = uri.removeprefix("models:/").rpartition("/")
-    if "@" in uri:
-        name, _, alias = uri.removeprefix("models:/").partition("@")
-        found = client.get_model_version_by_alias(name, alias)
-    elif stage.isdecimal():
-        found = client.get_model_version(name, stage)
-    else:
-        held = [
-            version
-            for version in client.search_model_versions(f"name='{name}'")
-            if stage == "latest" or (version.current_stage or "None").lower() == stage.lower()
-        ]
-        if not held:
-            raise StageError(f"No version of {name or uri} is in {stage}. Expected one, for {uri}.")
-        found = max(held, key=lambda version: int(version.version))
-    return ModelVersion(found.name, int(found.version), found.run_id or None)
 
 
 def _internal_scores(uri: str, version: ModelVersion | None) -> Mapping[str, Any] | None:

@@ -13,6 +13,8 @@ import mlflow
 from steps.evaluation.external_model import ExternalModel
 from steps.evaluation.report import write_report
 from steps.headline import series_lines
+from steps.registry.description import describe
+from steps.registry.external import TAG_PREFIX, external_results
 
 MEASURES = {
     "roc_auc": "ROC AUC",
@@ -23,7 +25,7 @@ MEASURES = {
 
 
 def record(model: ExternalModel, result: dict[str, Any], output: Path) -> str | None:
-    """Add an external set's scores to the model's version: metrics, artefacts and, last, a tag.
+    """Add an external set's scores to the model's version: metrics, artefacts, tag, description.
 
     Args:
         model: what was scored.
@@ -42,12 +44,11 @@ def record(model: ExternalModel, result: dict[str, Any], output: Path) -> str | 
             client.log_metric(model.version.run_id, f"{place}/{metric}", value)
         client.log_artifacts(model.version.run_id, str(output), place)
         _add_to_report(model.version.run_id, model.internal_scores)
-    client.set_model_version_tag(
-        model.version.name,
-        str(model.version.number),
-        f"external.{result['name']}",
-        json.dumps(tag(result)),
-    )
+    name, number = model.version.name, str(model.version.number)
+    client.set_model_version_tag(name, number, TAG_PREFIX + result["name"], json.dumps(tag(result)))
+    recorded = external_results(client.get_model_version(name, number).tags)
+    description = describe(model.metadata, model.internal_scores or {}, recorded)
+    client.update_model_version(name, number, description=description)
     return f"recorded with version {model.version.number} of {model.version.name}"
 
 

@@ -9,7 +9,15 @@ from typing import Any
 
 import jinja2
 
+from steps.evaluation.facts import read_facts
+from steps.evaluation.gallery import read_gallery
+from steps.headline_metrics import at
+from steps.mlflow_names import numbers
+
 PICTURES = ("confusion_matrix", "roc", "reliability", "near_duplicates")
+KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
+CALIBRATION = {"ece": "ECE", "brier": "Brier score", "loss": "cross-entropy"}
+PLACES = {"held-out groups": "calibration.held_out_groups", "test split": "calibration.test"}
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
@@ -19,7 +27,7 @@ def write_report(
     """Write report.html beside the pictures of an evaluation, which it carries inside.
 
     Args:
-        folder: holds the PICTURES that there are.
+        folder: holds the PICTURES that there are, and what `write_facts` and `write_gallery` wrote.
         scores: contents of scores.json.
         external: contents of scores.json of each external evaluation of the model.
     """
@@ -28,13 +36,40 @@ def write_report(
         for name in PICTURES
         if (folder / f"{name}.png").is_file()
     }
+    gallery = read_gallery(folder)
+    for shown in gallery["shown"] if gallery else ():
+        pictures[shown["picture"]] = _data_uri(folder / shown["picture"])
     text = page(
         TEMPLATE,
         scores={"stress": None, "protocol": None, "series": None} | dict(scores),
+        facts=read_facts(folder),
+        gallery=gallery,
+        worse=made_worse(scores),
+        numbers=list(numbers(scores)),
         pictures=pictures,
         external=external,
     )
     (folder / "report.html").write_text(text, encoding="utf-8")
+
+
+def made_worse(scores: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Find where the temperature raised an error of the probabilities.
+
+    Args:
+        scores: contents of scores.json.
+
+    Returns:
+        By place, the measures that rose: `title`, `before` and `after`, which differ in the three
+        digits that are shown.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for place, path in PLACES.items():
+        for measure, title in CALIBRATION.items():
+            before, after = (at(scores, f"{path}.{when}.{measure}") for when in ("before", "after"))
+            if before is not None and after is not None and round(after, 3) > round(before, 3):
+                rise = {"title": title, "before": before, "after": after}
+                found.setdefault(place, []).append(rise)
+    return found
 
 
 def page(template: Path, **values: Any) -> str:
@@ -66,4 +101,6 @@ def _between(interval: tuple[float, float] | None) -> str:
 
 
 def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    return f"data:{KINDS[path.suffix]};base64," + base64.b64encode(path.read_bytes()).decode(
+        "ascii"
+    )

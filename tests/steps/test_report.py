@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,67 @@ def test_report_is_one_whole_page(tmp_path: Path) -> None:
     assert "data:image/png;base64," in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "synthetic" not in page
+
+
+def test_report_says_when_on_what_and_by_which_run(tmp_path: Path) -> None:
+    facts = {
+        "evaluated_at": "2026-11-26 21:40 UTC", "run_id": "abc123", "run_name": "evaluation · x",
+        "code": "c0ffee", "model_digest": "d" * 64, "data_digest": "e" * 64, "source": "scans.zip",
+        "distinct": 249, "groups": 206, "splits": {"train": 175, "validation": 24, "test": 50},
+    }  # fmt: skip
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    write_report(tmp_path, scores())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for text in ("2026-11-26 21:40 UTC", "abc123", "d" * 64, "scans.zip: 249 distinct"):
+        assert text in page
+    assert page.count("<main>") == page.count("</main>") == 1
+    assert "All " in page and "<td>protocol.protocols.grouped.scans</td>" in page
+
+
+def test_every_headline_number_has_its_interval(tmp_path: Path) -> None:
+    full = scores() | {"roc_auc_ci95": [0.951, 0.999], "specificity": PROPORTION}
+    full["out_of_domain"] |= {"detected_ci95": [0.9, 1.0], "test_scans_flagged_ci95": [0.0, 0.1]}
+    full["stress"]["rows"]["gamma 1.6"]["balanced_accuracy_ci95"] = [0.7, 0.88]
+    write_report(tmp_path, full)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    remember = page[page.index("What to remember") : page.index("Test split</h2>")]
+    numbers = re.findall(r"<b>(\d\.\d{3})</b>(?: \((\d\.\d{3})–(\d\.\d{3})\))?", remember)
+    assert len(numbers) >= 7
+    assert all(low and high for _, low, high in numbers), numbers
+
+
+def test_report_says_where_calibration_made_things_worse(tmp_path: Path) -> None:
+    worse = scores()
+    worse["calibration"] = worse["calibration"] | {
+        "test": {
+            "before": BEFORE_AFTER["before"],
+            "after": {"ece": 0.1333, "brier": 0.1, "loss": 0.3},
+        }
+    }
+    write_report(tmp_path, worse)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "On the test split <b>the calibration made things worse</b>: ECE 0.100 → 0.133" in page
+    write_report(tmp_path, scores())
+    assert "made things worse" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_report_shows_what_it_got_wrong(tmp_path: Path) -> None:
+    (tmp_path / "gallery").mkdir()
+    Image.new("RGB", (20, 10)).save(tmp_path / "gallery" / "00.jpg")
+    scan = {
+        "picture": "gallery/00.jpg", "sha256": "ab12cd34" + "0" * 56, "actual": "normal",
+        "label": "adeno<carcinoma>", "probability": 0.9, "p_disease": 0.9, "threshold": 0.32,
+        "distance": 0.58, "wrong": True, "out_of_domain": False, "undecided": True,
+    }  # fmt: skip
+    index = {"wrong": 3, "scans": 50, "shown": [scan]}
+    (tmp_path / "gallery.json").write_text(json.dumps(index))
+    write_report(tmp_path, scores())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "3 of 50 test scans got a wrong answer" in page
+    assert "Wrong, the surest first: 1 of 3" in page
+    assert "<b>adeno&lt;carcinoma&gt;</b>, is <b>normal</b>" in page
+    assert "p of disease 0.900, threshold 0.320; undecided" in page
+    assert 'src="data:image/jpeg;base64,' in page and "ab12cd34</code>" in page
 
 
 def test_report_says_what_carries_over_between_sources(tmp_path: Path) -> None:
