@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -15,7 +16,10 @@ from uuid import uuid4
 
 import mlflow
 import pytest
+from dvc_render.vega import VegaRenderer
 
+from steps.headline_metrics import headline_metrics
+from steps.parameters import STAGES, parameters_of
 from tests.s3_server import S3Server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,6 +111,31 @@ def test_mlflow_run_takes_phantoms_to_a_scored_model(
     assert model.metadata.metadata["phantom"] is True
 
 
+def test_the_run_of_the_pipeline_shows_what_a_reader_looks_for(
+    checkout: Path, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    """Headline metrics, parameters, scans and the model, in the one experiment there is."""
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{checkout / 'mlflow.db'}")
+    (experiment,) = client.search_experiments()
+    assert experiment.name == "chest-ct"
+    parent, _ = newest_main(checkout)
+    scores = json.loads((checkout / "scores.json").read_text())
+    assert parent.data.metrics == pytest.approx(headline_metrics(scores))
+    assert len(parent.data.metrics) <= 12
+    assert parent.info.run_name.startswith("main · phantom · phantom_images=40, ")
+    assert parent.data.params["epochs"] == "3" and parent.data.params["l2"] == "30.0"
+    inputs = {one.dataset.name for one in parent.inputs.dataset_inputs}
+    assert inputs == {"scans", "test split"}
+    (output,) = parent.outputs.model_outputs
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    assert output.model_id == model.model_id
+    assert {m.key for m in model.metrics} == set(parent.data.metrics)
+    assert "balanced accuracy" in parent.data.tags["mlflow.note.content"]
+    every = {run.data.tags["stage"]: run for run in runs(checkout) if "stage" in run.data.tags}
+    assert every["training"].info.run_name == "training · phantom · epochs=3"
+    assert len(every["evaluation"].data.metrics) <= 12
+
+
 def test_the_output_is_for_a_person(first_run: subprocess.CompletedProcess[str]) -> None:
     """No score twice, each stage named once, nothing that libraries say of themselves."""
     assert len(re.findall(r"^balanced accuracy ", first_run.stdout, flags=re.MULTILINE)) == 1
@@ -152,13 +181,64 @@ def test_new_epochs_run_training_and_evaluation_only(
 def test_dvc_shows_metrics_plots_and_the_pipeline(
     checkout: Path, first_run: subprocess.CompletedProcess[str]
 ) -> None:
-    assert "balanced_accuracy" in run("dvc", "metrics", "show", cwd=checkout).stdout
+    metrics = run("dvc", "metrics", "show", cwd=checkout).stdout
+    assert "balanced_accuracy" in metrics
+    assert max(map(len, metrics.splitlines())) <= 120, "it fits a screen"
     assert "prepare_base_model" in run("dvc", "dag", cwd=checkout).stdout
     shown = run("dvc", "plots", "show", cwd=checkout)
     assert shown.returncode == 0
     page = (checkout / "dvc_plots" / "index.html").read_text()
     for title in ("Learning curve", "Confusion matrix", "ROC", "confusion_matrix.png"):
         assert title in page
+    assert not re.search(r'<(script|link)[^>]*(src|href)="?https?:', page)
+    for name, version in re.findall(r"npm/([a-z-]+)@([\d.]+)", VegaRenderer.SCRIPTS):
+        assert f"/* {name}@{version}, BSD-3-Clause */" in page, "as the installed DVC asks for"
+
+
+def test_dvc_plots_are_drawn_without_a_network(
+    checkout: Path, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("no Chromium on PATH, in which the plots would be drawn")
+    assert run("dvc", "plots", "show", cwd=checkout).returncode == 0
+    page = (checkout / "dvc_plots" / "index.html").as_uri()
+    drawn = run(
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", page, cwd=checkout,
+    ).stdout  # fmt: skip
+    assert len(re.findall("<(?:canvas|svg)[^>]*marks", drawn)) >= 6, "one for each plot"
+
+
+@pytest.mark.slow
+def test_an_experiment_of_dvcs_shows_what_it_changed(
+    checkout: Path, first_run: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(checkout, clone, symlinks=True)
+    run("git", "checkout", "--quiet", "params.yaml", "overrides.yaml", cwd=clone)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    small = [text for name, value in SMALL.items() for text in ("-S", f"{_section(name)}={value}")]
+    assert run("dvc", "exp", "run", "-n", "small", *small, cwd=clone).returncode == 0
+    run("git", "add", "--all", cwd=clone)
+    assert run("git", *identity, "commit", "-qm", "small", cwd=clone).returncode == 0
+    done = run("dvc", "exp", "run", "-n", "shorter", "-S", "training.epochs=5", cwd=clone)
+    assert done.returncode == 0
+    assert "Stage 'data_ingestion' didn't change" in done.stdout
+    table = run("dvc", "exp", "show", "--only-changed", "--csv", cwd=clone).stdout
+    head, *rows = csv.reader(table.splitlines())
+    assert "training.epochs" in " ".join(head)
+    assert not any("overrides" in column or "phantom" in column for column in head)
+    assert len(head) <= 20, head
+    (shorter,) = [row for row in rows if "shorter" in row]
+    assert shorter[next(i for i, name in enumerate(head) if "epochs" in name)] == "5"
+    newest = runs(clone)[0]
+    assert newest.data.tags["dvc_exp"] == "shorter"
+
+
+def _section(name: str) -> str:
+    """Return `section.name` of a parameter, as DVC calls it."""
+    return next(f"{s.section}.{name}" for s in STAGES if name in parameters_of(s))
 
 
 def test_dvc_push_and_pull_through_s3(
