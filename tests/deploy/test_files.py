@@ -16,6 +16,7 @@ import yaml
 
 from tests.deploy.conftest import ROOT
 
+PRODUCTION = "models:/chest-ct/Production"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 SCRIPTS = sorted((ROOT / "deploy").glob("*.sh"))
 DOCKERFILES = [ROOT / "Dockerfile", *sorted((ROOT / "deploy").rglob("Dockerfile"))]
@@ -78,6 +79,8 @@ def test_secrets_are_the_agreed_ones() -> None:
         "AWS_REGION",
         "AWS_ECR_LOGIN_URI",
         "ECR_REPOSITORY_NAME",
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
     }
 
 
@@ -93,13 +96,46 @@ def test_pull_requests_reach_neither_a_secret_nor_the_instance() -> None:
     assert all("environment" in job for job in deploy["jobs"].values())
 
 
-def test_credentials_come_after_training() -> None:
+def test_what_is_deployed_is_what_the_registrys_production_names() -> None:
+    workflow = load(ROOT / ".github/workflows/deploy.yml")
+    text = (ROOT / ".github/workflows/deploy.yml").read_text()
+    assert workflow["on"]["workflow_dispatch"]["inputs"]["model_uri"]["default"] == PRODUCTION
+    assert not re.search(r"steps\.main|steps\.training|dvc repro|mlflow run|steps\.promote", text)
+    steps = workflow["jobs"]["image"]["steps"]
+    fetches = next(i for i, s in enumerate(steps) if "steps.registry.fetch" in s.get("run", ""))
+    assert steps[fetches]["env"]["MODEL_URI"] == f"${{{{ inputs.model_uri || '{PRODUCTION}' }}}}"
+    folder = re.search(r'fetch "\$MODEL_URI" (\S+)\)', steps[fetches]["run"])
+    builds = next(i for i, s in enumerate(steps) if "smoke.sh --build" in s.get("run", ""))
+    assert folder and f"--build-arg MODEL={folder[1]}" in steps[builds]["run"]
+    assert builds > fetches
+    # An image is known by its code and its model, so that a way back is to both.
+    assert 'tag=$GITHUB_SHA-v$version"' in steps[fetches]["run"]
+    deployed = workflow["jobs"]["deploy"]["steps"][-1]["env"]["TAG"]
+    assert deployed == "${{ inputs.image_tag || needs.image.outputs.tag }}"
+
+
+def test_credentials_are_seen_by_the_steps_that_need_them() -> None:
     steps = load(ROOT / ".github/workflows/deploy.yml")["jobs"]["image"]["steps"]
-    trains = next(i for i, step in enumerate(steps) if "steps.main" in step.get("run", ""))
+    registry = [s for s in steps if "MLFLOW_TRACKING_PASSWORD" in json.dumps(s)]
+    assert len(registry) == 1 and "steps.registry.fetch" in registry[0]["run"]
+    builds = next(i for i, s in enumerate(steps) if "smoke.sh --build" in s.get("run", ""))
     signs_in = [i for i, step in enumerate(steps) if "aws-actions/" in step.get("uses", "")]
     assert len(signs_in) == 2
-    assert min(signs_in) > trains
-    assert all("secrets." not in json.dumps(step) for step in steps[: trains + 1])
+    assert min(signs_in) > builds
+    assert all("secrets.AWS" not in json.dumps(step) for step in steps[: builds + 1])
+
+
+def test_training_registers_a_candidate_and_moves_none() -> None:
+    workflow = load(ROOT / ".github/workflows/train.yml")
+    text = (ROOT / ".github/workflows/train.yml").read_text()
+    assert set(workflow["on"]) == {"push", "workflow_dispatch"}
+    assert workflow["on"]["push"]["branches"] == ["main"]
+    (job,) = workflow["jobs"].values()
+    assert job["environment"] == "train" and job["runs-on"].startswith("ubuntu")
+    trains = job["steps"][-1]["run"]
+    assert "python -m steps.main register=true" in trains
+    assert "${{" not in trains  # what a person typed reaches the shell as a variable
+    assert not re.search("run:.*steps.promote|AWS_|docker|deploy.sh", text)
 
 
 @pytest.mark.parametrize("name", ["docs/deploy.md", "deploy/.env.example", "deploy/compose.yaml"])
@@ -170,6 +206,12 @@ def test_compose_has_no_password_and_opens_no_port_to_others() -> None:
                 assert wanted[1] in example
     required = set(re.findall(r"\$\{(\w+)[:}](?!-)", (ROOT / "deploy/compose.yaml").read_text()))
     assert required == set(example)
+
+
+def test_compose_serves_what_may_be_tried_and_does_not_restart_for_ever() -> None:
+    app = load(ROOT / "deploy/compose.yaml")["services"]["app"]
+    assert app["environment"]["MODEL_URI"] == "${MODEL_URI:-models:/chest-ct@trial}"
+    assert re.fullmatch(r"on-failure:\d+", app["restart"])
 
 
 def test_iam_policies_are_json_and_name_no_account() -> None:
