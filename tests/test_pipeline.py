@@ -131,6 +131,8 @@ def test_the_run_of_the_pipeline_shows_what_a_reader_looks_for(
     assert output.model_id == model.model_id
     assert {m.key for m in model.metrics} == set(parent.data.metrics)
     assert "balanced accuracy" in parent.data.tags["mlflow.note.content"]
+    commit = run("git", "rev-list", "--max-parents=0", "HEAD", cwd=checkout).stdout.strip()
+    assert parent.data.tags["mlflow.source.git.commit"] == commit, "not -dirty by its own files"
     every = {run.data.tags["stage"]: run for run in runs(checkout) if "stage" in run.data.tags}
     assert every["training"].info.run_name == "training · phantom · epochs=3"
     assert len(every["evaluation"].data.metrics) <= 12

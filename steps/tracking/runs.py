@@ -17,6 +17,7 @@ from steps.tracking.progress import print_progress
 from steps.tracking.server import check_tracking_server
 
 PARENT_RUN_VARIABLE = "CHEST_CT_PARENT_RUN_ID"
+WRITTEN_BY_RUNS = ("overrides.yaml", "dvc.lock")
 
 
 @contextlib.contextmanager
@@ -77,13 +78,20 @@ def log_params(params: Mapping[str, Any]) -> None:
 
 
 def git_commit() -> str | None:
-    """Return the checkout's commit, with `-dirty` where files differ; None outside git."""
-    root = Path(__file__).resolve().parents[2]
+    """Return the checkout's commit, with `-dirty` where files differ; None outside git.
+
+    What a run itself writes does not count: its parameters are logged, its dvc.lock has a digest.
+    """
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=root, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        commit = _git("rev-parse", "HEAD")
+        own = [f":!{name}" for name in WRITTEN_BY_RUNS]
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *own)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip() or None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
