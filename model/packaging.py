@@ -19,6 +19,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
 from . import artefact
+from .decision import healthy_indices
 from .scorer import output_columns
 
 # What a prediction imports. No TensorFlow, no DVC: a server needs neither.
@@ -108,10 +109,18 @@ def metadata(card: artefact.Card, model_digest: str) -> dict[str, Any]:
         "data_digest": card.data_digest,
         "phantom": card.phantom,
         "threshold": card.threshold,
+        "healthy_classes": healthy_names(card),
         "series_aggregation": card.series.aggregation if card.series else None,
+        "series_threshold": card.series.threshold if card.series else None,
+        "series_spacing_mm": card.series_spacing_mm,
         "model_digest": model_digest,
         "intended_use": "research software, not a medical device",
     }
+
+
+def healthy_names(card: artefact.Card) -> list[str]:
+    """Return the names of the classes that are no disease, as answers take them."""
+    return [card.classes[at] for at in healthy_indices(card.classes, card.healthy_classes)]
 
 
 @contextmanager

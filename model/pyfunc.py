@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 
 from .scorer import ATTENTION, HEATMAP, Scorer
 from .series import SERIES, SeriesRows
-from .series_scoring import OWN_COLUMNS, place_of, scored_series, series_name
+from .series_scoring import OWN_COLUMNS, Place, place_of, plan, scored_series, series_name
 
 OWN_THRESHOLD = -1.0  # the parameter's default: MLflow's parameters have no null
 
@@ -63,17 +64,43 @@ class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no
             explain=explain,
         )
         columns = [*self._scorer.columns, *([HEATMAP] if explain else [])]
-        images, own = list(model_input["image"]), bool(wanted.get("series", False))
+        images, own = list(model_input["image"]), bool(wanted.get(SERIES, False))
         if SERIES not in model_input.columns and not own:
             return pd.DataFrame(score(images), columns=columns, dtype=object)
-        given = model_input[SERIES] if SERIES in model_input.columns else [None] * len(images)
-        names = [series_name(value) for value in given]
-        found = self._scorer.each(place_of, images)
-        if own:
-            names = [n or at.series for n, at in zip(names, found, strict=True)]
+        given = list(model_input[SERIES]) if SERIES in model_input.columns else None
+        names, found = self._places(images, given, own=own)
         rows = scored_series(images, names, found, score, self._series)
         more = [ATTENTION] if self._scorer.has_attention else []
         return pd.DataFrame(rows, columns=[*columns, *OWN_COLUMNS, *more], dtype=object)
+
+    def series_plan(
+        self, images: Sequence[object], series: Sequence[object] | None = None
+    ) -> pd.DataFrame:
+        """Tell from headers alone which slices `predict` will skip.
+
+        Args:
+            images: bytes of files, or base64 text of them; their starts, up to the pixels, do.
+            series: the column `series`; None takes each DICOM's own SeriesInstanceUID.
+
+        Returns:
+            `series`, `position_mm` and `skipped` of each slice, in order. A slice that cannot be
+            scored gives its place to the next, so `predict` may skip fewer.
+
+        Raises:
+            ValueError: a cell of `series` is neither text nor null.
+        """
+        names, found = self._places(images, series, own=series is None)
+        return plan(names, found, self._series.spacing_mm)
+
+    def _places(
+        self, images: Sequence[object], given: Sequence[object] | None, *, own: bool
+    ) -> tuple[list[str | None], list[Place]]:
+        """Return the series of each slice, and what its header says."""
+        named = [None] * len(images) if given is None else [series_name(cell) for cell in given]
+        found = self._scorer.each(place_of, images)
+        if own:
+            named = [name or at.series for name, at in zip(named, found, strict=True)]
+        return named, found
 
     def series_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Answer each series from rows that `predict` made, without pixels.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .decoding.dicom import MAX_DEGREES_OFF_AXIAL
 from .decoding.scan_file import ScanError, read_header, scan_bytes
 from .series import SERIES, SeriesRows
-from .series_thinning import lowest_usable, places
+from .series_thinning import UNKNOWN, lowest_usable, places
 
 Row = dict[str, Any]
 Score = Callable[[list[object]], list[Row]]  # images to rows
@@ -40,7 +40,7 @@ def place_of(image: object) -> Place:
     """Read a slice's series and position from its header, without decoding its pixels.
 
     Args:
-        image: the bytes of a file, or base64 text of them.
+        image: the bytes of a file, or base64 text of them; the start up to the pixels is enough.
 
     Returns:
         NOWHERE for what is no readable DICOM. A slice that is not axial has no position, since
@@ -80,6 +80,39 @@ def series_name(value: object) -> str | None:
     )
 
 
+def plan(names: Sequence[str | None], found: Sequence[Place], spacing_mm: float) -> pd.DataFrame:
+    """Tell which slices are skipped, if all that are not skipped can be scored.
+
+    Args:
+        names: the series of each; None for a slice of no series.
+        found: what their headers say.
+        spacing_mm: nearer slices of a series are thinned.
+
+    Returns:
+        `series`, `position_mm` and `skipped` of each slice, in order, as objects.
+    """
+    numbers, place = _numbered(names, found)
+    usable = np.ones(len(names), dtype=bool)
+    skipped = place > lowest_usable(numbers, place, usable, spacing_mm)
+    table = {
+        SERIES: pd.Series(list(names), dtype=object),
+        "position_mm": pd.Series([at.position_mm for at in found], dtype=object),
+        "skipped": pd.Series(skipped.tolist(), dtype=object),
+    }
+    return pd.DataFrame(table)
+
+
+def _numbered(
+    names: Sequence[str | None], found: Sequence[Place]
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Return the number of each slice's series (n,), -1 without one, and its place (n,)."""
+    numbers, _ = pd.factorize(np.array(names, dtype=object), use_na_sentinel=True)
+    position_mm = [np.nan if at.position_mm is None else at.position_mm for at in found]
+    place = places(np.array(position_mm, dtype=np.float64))
+    place[numbers < 0] = UNKNOWN  # a slice of no series is never thinned
+    return numbers, place
+
+
 def scored_series(
     images: Sequence[object],
     names: Sequence[str | None],
@@ -99,9 +132,7 @@ def scored_series(
     Returns:
         One row per slice, in order, with the keys of OWN_COLUMNS besides those of `score`.
     """
-    numbers, _ = pd.factorize(np.array(names, dtype=object), use_na_sentinel=True)
-    place = places(np.array([np.nan if at.position_mm is None else at.position_mm for at in found]))
-    place[numbers < 0] = np.iinfo(np.int64).min  # of no series: never thinned
+    numbers, place = _numbered(names, found)
     rows = _thinned_rows(images, numbers, place, score, answers.spacing_mm)
     for row, name, at in zip(rows, names, found, strict=True):
         row |= {SERIES: name, "position_mm": at.position_mm, "skipped": row["skipped"]}

@@ -220,6 +220,26 @@ def test_slices_of_another_orientation_fail_alone(model: Any) -> None:
     assert (answer["first_mm"], answer["last_mm"]) == (0.0, 15.0)
 
 
+def test_a_plan_from_the_starts_of_files_skips_what_scoring_skips(model: Any) -> None:
+    images = [slice_at(0.9 * i, series=f"1.{i % 2}") for i in range(40)] + [phantom_png(0)]
+    own = model.unwrap_python_model()
+    plan = own.series_plan([image[:2000] for image in images])
+    rows = predict(model, images)
+    for name in ("series", "position_mm", "skipped"):
+        assert plan[name].tolist() == rows[name].tolist(), name
+    assert plan["skipped"].sum() > 10
+    named = own.series_plan(images, ["a"] * 20 + [None] * 21)
+    assert named["series"].tolist() == ["a"] * 20 + [None] * 21
+    assert not named["skipped"][20:].any()
+
+
+def test_a_saved_model_says_how_it_answers_series(model: Any) -> None:
+    metadata = model.metadata.metadata
+    assert metadata["series_aggregation"] == "maximum"
+    assert (metadata["series_threshold"], metadata["series_spacing_mm"]) == (0.5, 2.5)
+    assert metadata["healthy_classes"] == ["normal"]
+
+
 def test_three_thousand_slices(model: Any) -> None:
     images = [slice_at(round(0.1 * (i % 30), 1) + 10 * (i // 30)) for i in range(3000)]
     rows = predict(model, images)
