@@ -96,7 +96,7 @@ class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no
         self, images: Sequence[object], given: Sequence[object] | None, *, own: bool
     ) -> tuple[list[str | None], list[Place]]:
         """Return the series of each slice, and what its header says."""
-        named = [None] * len(images) if given is None else [series_name(cell) for cell in given]
+        named = [series_name(cell) for cell in given or [None] * len(images)]
         found = self._scorer.each(place_of, images)
         if own:
             named = [name or at.series for name, at in zip(named, found, strict=True)]

@@ -60,7 +60,7 @@ def test_a_version_carries_what_it_was_made_from(
     assert "| sensitivity | 0.850 (0.700–0.930) |" in described
     assert "Scored on no scans from elsewhere" in described
     info = mlflow.models.get_model_info(f"models:/whole/{number}")
-    assert info.signature.inputs.input_names() == ["image", "series"]
+    assert info.signature.inputs.input_names() == ["image"]
     assert info.saved_input_example_info["type"] == "dataframe"
     stored = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{SCORES_ARTIFACT}")
     assert stored == json.loads(json.dumps(SCORES))
