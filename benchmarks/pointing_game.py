@@ -3,7 +3,7 @@
 Draws new phantoms with a nodule, asks a model for labels and heat maps, and counts how often the
 hottest point lies on the nodule (the pointing game: Zhang et al. 2016, "Top-down Neural Attention
 by Excitation Backprop", section 4.1, with its tolerance). Only phantoms that the model calls
-diseased count. The model has to be trained on phantoms.
+diseased count. The model has to be trained on single phantoms (`-P phantom_images=240`).
 
     python -m benchmarks.pointing_game --model artifacts/training/model
 """

@@ -30,7 +30,7 @@ class ClassPattern:
         return fnmatch.fnmatchcase(_normal(folder_name).casefold(), self.glob.casefold())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Placed:
     """Where a file lies: its class, None outside class folders, and its official split, if any."""
 

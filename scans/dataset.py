@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from scans.classes import ClassPattern
-from scans.distinct import distinct_scans, first_reason
+from scans.distinct import Distinct, distinct_scans, first_reason
 from scans.errors import SourceError
 from scans.fetch import SourceFiles
 from scans.limits import Limits
-from scans.listing import Rejected
 from scans.local_names import with_note
 from scans.manifest import ManifestRow
 from scans.patients import PatientHasher
-from scans.placement import Scan
+from scans.placement import Scan, identity_warnings
 from scans.prepared import Dataset
 from scans.series import series_facts
 from scans.sharing import sharing, sharing_warnings
@@ -58,7 +57,9 @@ def build_dataset(
         hash_patient=hash_patient,
     )
     copies, groups = found.copies, found.groups
-    _check_classes(Counter(same[0].label for same in copies), found.empty, found.rejected)
+    _check_classes(Counter(same[0].label for same in copies), found, labels)
+    if not labels:
+        _refuse_patients_as_classes(copies)
     classes = [same[0].label for same in copies]
     official = None if resplit else _official_splits(copies)
     scans = [scan for same in copies for scan in same]
@@ -83,24 +84,51 @@ def build_dataset(
         crossing_groups=crossing,
         series=series_facts(rows, {path: _acquisition(s) for path, s in first.items()}),
         sharing=shared,
-        warnings=[*([naming] if naming else []), *sharing_warnings(shared)],
+        warnings=[
+            *([naming] if naming else []),
+            *sharing_warnings(shared),
+            *identity_warnings(copies),
+        ],
     )
 
 
-def _check_classes(
-    counts: Mapping[str, int], without: Sequence[str], rejected: Sequence[Rejected]
-) -> None:
+def _check_classes(counts: Mapping[str, int], found: Distinct, labels: Path | None) -> None:
     """Refuse classes that have no scan, and data sets of fewer than two classes."""
-    found = ", ".join(f"'{label}' ({n} scans)" for label, n in sorted(counts.items())) or "none"
-    if without:
+    listed = ", ".join(f"'{label}' ({n} scans)" for label, n in sorted(counts.items())) or "none"
+    reason = first_reason(found.rejected)
+    if found.empty:
+        what, where = (
+            ("class", f"its lines from {labels.name}") if labels else ("class folder", "the folder")
+        )
         raise SourceError(
-            f"The class folder '{without[0]}' has no readable scan. Classes found: {found}. "
-            f"Add scans, or remove the folder.{first_reason(rejected)}"
+            f"The {what} '{found.empty[0]}' has no readable scan. Classes found: {listed}. "
+            f"Add scans, or remove {where}.{reason}"
         )
     if len(counts) < 2:
+        expected, advice = (
+            (f"at least two classes in {labels.name}", "Add lines for scans of another class.")
+            if labels
+            else (
+                "at least two class folders with scans",
+                "Put the scans of each class in a folder of its name, or name the classes in a "
+                "table of labels (labels).",
+            )
+        )
+        raise SourceError(f"Expected {expected}. Found: {listed}. {advice}{reason}")
+
+
+def _refuse_patients_as_classes(copies: Sequence[Sequence[Scan]]) -> None:
+    """Refuse a tree with a folder per patient, as archives export them, without labels."""
+    patients = defaultdict(set)
+    for same in copies:
+        patients[same[0].label].add(same[0].file.identity.patient)
+    single = [found.pop() for found in patients.values() if len(found) == 1]
+    if len(single) == len(patients) == len(set(single) - {None}):
         raise SourceError(
-            f"Expected at least two class folders with scans. Found: {found}. "
-            f"Put the scans of each class in a folder of its name.{first_reason(rejected)}"
+            f"Each of the {len(patients)} class folders holds one patient, none of them the same, "
+            "so the folders seem to be patients. Expected folders of classes, or a table that "
+            "says which class each patient is of: labels=labels.csv, with the columns patient and "
+            "label."
         )
 
 

@@ -12,7 +12,8 @@ from scans.errors import SourceError
 from scans.fetch import SourceFiles
 from scans.fingerprints import HASH_BITS
 from scans.grouping import group_names
-from scans.inspection import Inspected, inspect_files
+from scans.inspected import Inspected
+from scans.inspection import inspect_files
 from scans.label_table import read_label_table
 from scans.labelling import LabelTable
 from scans.limits import Limits
@@ -86,20 +87,21 @@ def distinct_scans(
         names = [source.name for source in sources if source.name]
         table = LabelTable(labels.name, lines, names, hash_patient)
         scans, unnamed = placed_by_table(sources, readable, refused, patterns, table)
+        classes = set(table.classes(patterns).values())
     else:
         scans, unnamed = placed_by_folder(sources, readable, patterns), []
+        classes = {scan.label for scan in scans if scan.label}
     copies, unlabelled = _distinct(scans)
     copies, unordered = _of_one_orientation(copies)
     found = {same[0].label for same in copies}
     empty = [] if labels else _empty_classes(listings, readable, patterns, found)
-    lost = {scan.label for scan in scans if scan.label} - found
     return Distinct(
         copies=copies,
         groups=_groups(copies, group_distance_bits),
         rejected=sorted([*rejected, *unnamed, *unlabelled, *unordered], key=lambda r: r.path),
         files=files,
         passed_over=sum(listing.passed_over for listing in listings),
-        empty=[*empty, *sorted(lost)],
+        empty=[*empty, *sorted(classes - found)],
     )
 
 
@@ -191,17 +193,18 @@ def first_reason(rejected: Sequence[Rejected]) -> str:
 def _groups(copies: Sequence[Sequence[Scan]], distance_bits: int) -> list[str]:
     """Return the group of each distinct image: patients, studies, series and near-duplicates.
 
-    A study or series without a Patient ID still is one patient's.
+    A study or series without a Patient ID still is one patient's. A picture that a table gives to
+    several patients joins them, since each of them has it.
     """
     files = [same[0].file for same in copies]
-    identities = [file.identity for file in files]
+    identities = [(place, s.file.identity) for place, same in enumerate(copies) for s in same]
     return group_names(
         [file.sha256 for file in files],
         [file.perceptual for file in files],
         distance_bits,
         (
-            [identity.patient for identity in identities],
-            [identity.study for identity in identities],
-            [identity.series for identity in identities],
+            [(place, identity.patient) for place, identity in identities],
+            [(place, identity.study) for place, identity in identities],
+            [(place, identity.series) for place, identity in identities],
         ),
     )

@@ -13,8 +13,8 @@ from scans.download import download_url
 from scans.drive import download_drive_file
 from scans.errors import SourceError
 from scans.limits import Limits
-from scans.phantom.drawing import DEFAULT_IMAGES, write_phantoms
-from scans.phantom.patients import write_phantom_patients
+from scans.phantom.drawing import write_phantoms
+from scans.phantom.patients import DEFAULT_PATIENTS, write_phantom_patients
 from scans.s3 import download_s3
 from scans.sources import Kind, parse_sources, redacted, source_kind
 
@@ -95,8 +95,8 @@ def fetch_scans(
     sha256: str = "",
     limits: Limits,
     unsigned: bool = False,
-    phantom_images: int = DEFAULT_IMAGES,
-    phantom_patients: int = 0,
+    phantom_images: int = 0,
+    phantom_patients: int = DEFAULT_PATIENTS,
     seed: int = 0,
 ) -> SourceFiles:
     """Download, unpack or draw a source's files.
@@ -107,8 +107,8 @@ def fetch_scans(
         sha256: of the source's zip, hexadecimal; "" does not check.
         limits: how much the source may hold.
         unsigned: send S3 no credentials, as public buckets want it.
-        phantom_images: how many single slices to draw.
-        phantom_patients: how many patients to draw instead, with series of slices.
+        phantom_images: how many single slices to draw; 0 draws patients.
+        phantom_patients: how many patients to draw, with series of slices.
         seed: which phantoms to draw.
 
     Raises:
@@ -124,10 +124,10 @@ def fetch_scans(
         )
     unpacked = work / "files"
     if kind == "phantom":
-        if phantom_patients:
-            write_phantom_patients(unpacked, work / "masks", patients=phantom_patients, seed=seed)
-        else:
+        if phantom_images:
             write_phantoms(unpacked, work / "masks", images=phantom_images, seed=seed)
+        else:
+            write_phantom_patients(unpacked, work / "masks", patients=phantom_patients, seed=seed)
         return SourceFiles(unpacked, kind, work / "masks")
     if kind == "folder":
         return SourceFiles(Path(source).expanduser(), kind)

@@ -15,7 +15,7 @@ def group_names(
     digests: Sequence[str],
     hashes: Sequence[bytes],
     distance_bits: int,
-    identities: Iterable[Sequence[str | None]] = (),
+    identities: Iterable[Iterable[tuple[int, str | None]]] = (),
 ) -> list[str]:
     """Return each scan's group, named after its smallest digest so that names are stable.
 
@@ -26,8 +26,8 @@ def group_names(
         digests: SHA-256 of each scan, hexadecimal.
         hashes: perceptual hash of each scan, 32 bytes.
         distance_bits: the largest Hamming distance of near-duplicates.
-        identities: for each kind of identity (patient, study, series), that of each scan; None
-            where unknown joins nothing.
+        identities: for each kind of identity (patient, study, series), places of scans and what
+            each has; a scan may have several, and None, where unknown, joins nothing.
     """
     numbers = near_duplicate_groups(hashes, distance_bits)
     for identity in identities:
@@ -39,12 +39,12 @@ def group_names(
     return [f"g{smallest[number][:12]}" for number in numbers]
 
 
-def _joined(numbers: Sequence[int], identity: Sequence[str | None]) -> list[int]:
+def _joined(numbers: Sequence[int], identity: Iterable[tuple[int, str | None]]) -> list[int]:
     """Join the groups of scans that share an identity."""
     first: dict[str, int] = {}
     pairs = [
-        (number, first.setdefault(value, number))
-        for number, value in zip(numbers, identity, strict=True)
+        (numbers[place], first.setdefault(value, numbers[place]))
+        for place, value in identity
         if value is not None
     ]
     if not pairs:

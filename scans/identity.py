@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 from model.decoding.decoded import DicomHeader
 from scans.patients import PatientHasher
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Whose slice it is, and where in its series; None or '' where the file does not say.
 
@@ -40,18 +39,13 @@ def identity_of(header: DicomHeader, hash_patient: PatientHasher) -> Identity:
     """Return what a header says of whose slice it is and where in its series."""
     position = header.position_along_normal_mm
     return Identity(
-        patient=_shared(hash_patient(header.patient_id, header.patient_id_issuer)),
-        patient_of_id=_shared(hash_patient(header.patient_id)),
-        study=_shared(header.study_uid),
-        series=_shared(header.series_uid),
+        patient=hash_patient(header.patient_id, header.patient_id_issuer),
+        patient_of_id=hash_patient(header.patient_id),
+        study=header.study_uid or None,
+        series=header.series_uid or None,
         position_mm=None if position is None else round(position, 3),
         normal=header.normal,
         thickness_mm=header.slice_thickness_mm,
-        kernel=sys.intern(header.kernel),
-        manufacturer=sys.intern(header.manufacturer),
+        kernel=header.kernel,
+        manufacturer=header.manufacturer,
     )
-
-
-def _shared(text: str | None) -> str | None:
-    """Return one object for equal texts, which 10^5 slices repeat, and None for an empty one."""
-    return sys.intern(text) if text else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import itertools
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ def read_label_table(path: Path) -> list[LabelLine]:
     `source`; further columns are left alone.
 
     Raises:
-        SourceError: no such file, not such a table, or no line in it.
+        SourceError: no such file, not such a table, no line in it, or lines that contradict each
+            other.
     """
     name = path.name
     text = _text(path)
@@ -75,7 +77,24 @@ def read_label_table(path: Path) -> list[LabelLine]:
             f"{name} holds no label. Expected a header line with `label` and one of "
             f"{', '.join(KEYS)}, and a line for each of them."
         )
+    _check_statements(lines, name)
     return lines
+
+
+def _check_statements(lines: Sequence[LabelLine], name: str) -> None:
+    """Refuse lines that say of one path, series or study that it is of two others."""
+    for finer, coarser in itertools.combinations(KEYS, 2):
+        first: dict[tuple[str, str], LabelLine] = {}
+        for line in lines:
+            if not {finer, coarser} <= line.cells.keys():
+                continue
+            known = first.setdefault((line.cells.get("source", ""), line.cells[finer]), line)
+            if known.cells[coarser] != line.cells[coarser]:
+                raise SourceError(
+                    f"Lines {known.number} and {line.number} of {name} give one {finer} two "
+                    f"different values of {coarser}. Correct one of them; a series or study that "
+                    "is another patient's needs a name of its own."
+                )
 
 
 def _text(path: Path) -> str:

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
+from scans.classes import ClassPattern, rename_labels
 from scans.errors import SourceError
 from scans.identity import Identity
 from scans.label_table import KEYS, LabelLine
 from scans.patients import PatientHasher
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Labelled:
     """What the table says of a scan: its class, whose it is, and where it comes from."""
 
@@ -58,6 +59,14 @@ class LabelTable:
                     )
         if self.sources:
             self._check_sources()
+
+    def classes(self, patterns: Sequence[ClassPattern]) -> dict[str, str]:
+        """Return the class that each label of the table stands for.
+
+        Raises:
+            SourceError: see `scans.classes.rename_labels`.
+        """
+        return rename_labels({line.label for line in self.lines}, patterns)
 
     def _check_sources(self) -> None:
         known = {"", *self.sources}

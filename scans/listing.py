@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from scans.errors import SourceError
+from scans.errors import SourceError, changed
 from scans.identity import UNKNOWN, Identity
 from scans.limits import Limits
 
@@ -14,7 +14,25 @@ from scans.limits import Limits
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file as it was when it was read: what a later look is compared with."""
+
+    path: Path
+    size_bytes: int
+    modified_ns: int
+
+    def check(self) -> None:
+        """Raise SourceError when the file is no longer what it was."""
+        try:
+            now = self.path.stat()
+        except OSError as e:
+            raise changed(self.path) from e
+        if (now.st_size, now.st_mtime_ns) != (self.size_bytes, self.modified_ns):
+            raise changed(self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A file that is no usable scan.
 
@@ -23,12 +41,14 @@ class Rejected:
         reason: why, in a sentence.
         kind: why, in few words that files of one kind share.
         identity: whose it is, where its header can be read.
+        seen: the file that was read; None where its content was not looked at.
     """
 
     path: PurePosixPath
     reason: str
     kind: str
     identity: Identity = UNKNOWN
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +74,8 @@ def list_files(folder: Path, limits: Limits) -> Listing:
     Names for which `is_system_name` holds are passed over, and what lies below them.
 
     Raises:
-        SourceError: the folder cannot be read, or holds more than the limits allow.
+        SourceError: the folder cannot be read, changes meanwhile, or holds more than the limits
+            allow.
     """
     files: list[PurePosixPath] = []
     folders, rejected, total_bytes, passed_over = [], [], 0, 0
@@ -85,7 +106,10 @@ def list_files(folder: Path, limits: Limits) -> Listing:
             if refusal:
                 rejected.append(refusal)
                 continue
-            size_bytes = (folder / path).stat().st_size
+            try:
+                size_bytes = (folder / path).stat().st_size
+            except FileNotFoundError as e:
+                raise changed(folder / path) from e
             limits.check_file(size_bytes, f"File {folder / path}")
             total_bytes += size_bytes
             files.append(path)

@@ -15,7 +15,7 @@ MANIFEST = "manifest.csv"
 SUMMARY = "summary.json"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ManifestRow:
     """One distinct image."""
 

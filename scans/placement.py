@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import PurePosixPath
 
-from scans.classes import ClassPattern, Placed, place_files, rename_labels
+from scans.classes import ClassPattern, Placed, place_files
 from scans.fetch import SourceFiles
 from scans.identity import Identity
-from scans.inspection import Inspected
+from scans.inspected import Inspected
 from scans.labelling import LabelTable
 from scans.listing import Rejected
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scan:
     """A readable scan and where it lies.
 
@@ -98,7 +98,7 @@ def placed_by_table(
             table.lines_for(_spellings(source, other.path, shared), other.identity, source.name)
     table.check_all_used()
     table.check_unambiguous(_patients_by_id([scan.file.identity for scan in scans]))
-    renamed = rename_labels({scan.label for scan in scans}, patterns)
+    renamed = table.classes(patterns)
     return [replace(s, placed=Placed(renamed[s.label], None)) for s in scans], unnamed
 
 
@@ -124,3 +124,27 @@ def _patients_by_id(identities: Sequence[Identity]) -> Mapping[str, set[str]]:
         if identity.patient and identity.patient_of_id:
             found[identity.patient_of_id].add(identity.patient)
     return found
+
+
+def identity_warnings(copies: Sequence[Sequence[Scan]]) -> list[str]:
+    """Say where headers or a table give one image or one series to several patients.
+
+    Args:
+        copies: the scans of each distinct image.
+    """
+    images = 0
+    patients: dict[tuple[str | None, str], set[str]] = defaultdict(set)
+    for same in copies:
+        found = {scan.file.identity.patient for scan in same} - {None}
+        images += len(found) > 1
+        for scan in same:
+            identity = scan.file.identity
+            if identity.series and identity.patient:
+                patients[scan.source_name, identity.series].add(identity.patient)
+    series = sum(len(found) > 1 for found in patients.values())
+    return [
+        f"{count} {what} to several patients each. These patients are kept in one split; look "
+        "whether their identifiers are right."
+        for count, what in ((images, "images belong"), (series, "series belong"))
+        if count
+    ]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from scans.errors import SourceError
+from scans.errors import changed
 from scans.fingerprints import sha256_hex
 from scans.listing import Rejected
 from scans.manifest import ManifestRow, write_manifest
@@ -68,6 +68,9 @@ def write_dataset(dataset: Dataset, output: Path) -> None:
         copies = pool.map(partial(_copy, dataset, output), dataset.rows)
         for _ in progress(copies, "Copying scans", "scan", len(dataset.rows)):
             pass
+    for refused in dataset.rejected:
+        if refused.seen:  # a file still being copied when it was read looks like one cut short
+            refused.seen.check()
     write_manifest(dataset.rows, output)
     write_series(dataset.series, output)
     with (output / "rejected.csv").open("w", encoding="utf-8", newline="") as file:
@@ -86,17 +89,10 @@ def _copy(dataset: Dataset, output: Path, row: ManifestRow) -> None:
     try:
         shutil.copyfile(origin, target)
     except FileNotFoundError as e:
-        raise SourceError(_changed(origin)) from e
+        raise changed(origin) from e
     with target.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != row.sha256:
-            raise SourceError(_changed(origin))
-
-
-def _changed(origin: Path) -> str:
-    return (
-        f"{origin} changed while the scans were read. Expected files that stay as they are. Wait "
-        "until nothing writes to the source any more and run again."
-    )
+            raise changed(origin)
 
 
 def data_digest(rows: Sequence[ManifestRow]) -> str:

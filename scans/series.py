@@ -101,7 +101,7 @@ def _facts(rows: list[ManifestRow], acquisition: dict[str, tuple[str, str, str]]
         first_mm=positions[0] if positions else None,
         last_mm=positions[-1] if positions else None,
         spacing_mm=round(spacing, 3) if spacing else None,
-        missing=int(np.maximum(np.round(multiples) - 1, 0).sum()) if spacing else 0,
+        missing=int((np.round(multiples) - 1)[off <= UNEVEN_SHARE].clip(0).sum()),
         duplicates=len(apart) - len(steps),
         uneven=bool((off > UNEVEN_SHARE).any()),
         thickness_mm=thickness,

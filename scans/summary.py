@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,8 +46,8 @@ def summarise(
         "rejected_by_kind": dict(Counter(r.kind for r in dataset.rejected).most_common()),
         "passed_over": dataset.passed_over,
         "groups": len({row.group for row in rows}),
-        "groups_of_several_classes": len({(row.group, row.label) for row in rows})
-        - len({row.group for row in rows}),
+        "groups_of_several_classes": len(_groups_of_several_classes(rows)),
+        "patients_of_several_classes": len(_patients_of_several_classes(rows)),
         "classes": per_class,
         "splits": {split: sum(row.split == split for row in rows) for split in SPLITS},
         "formats": dict(sorted(Counter(f"{row.format} {row.mode}" for row in rows).items())),
@@ -63,6 +63,27 @@ def summarise(
         "warnings": dataset.warnings,
         "data_digest": data_digest(rows),
     }
+
+
+def _groups_of_several_classes(rows: Sequence[ManifestRow]) -> set[str]:
+    """Return groups with several classes, but for those of one patient, whose slices may differ."""
+    labels, patients = defaultdict(set), defaultdict(set)
+    for row in rows:
+        labels[row.group].add(row.label)
+        patients[row.group].add(row.patient)
+    return {
+        group
+        for group, found in labels.items()
+        if len(found) > 1 and (None in patients[group] or len(patients[group]) > 1)
+    }
+
+
+def _patients_of_several_classes(rows: Sequence[ManifestRow]) -> set[str]:
+    labels = defaultdict(set)
+    for row in rows:
+        if row.patient:
+            labels[row.patient].add(row.label)
+    return {patient for patient, found in labels.items() if len(found) > 1}
 
 
 def _sources(rows: Sequence[ManifestRow]) -> dict[str, dict[str, int]]:
@@ -128,10 +149,13 @@ def _more(summary: dict[str, Any]) -> list[str]:
         counts = ", ".join(f"{label} {count}" for label, count in labels.items())
         lines.append(f"source {name}: {counts}")
     known, series = summary["distinct_with_known_patient"], summary["series"]
-    if known or series["series"]:
+    lines.append(
+        f"{known} of {summary['distinct']} distinct scans have a known patient; "
+        f"{summary['patients']} patients, {series['series']} series"
+    )
+    if summary["patients_of_several_classes"]:
         lines.append(
-            f"{known} of {summary['distinct']} distinct scans have a known patient; "
-            f"{summary['patients']} patients, {series['series']} series"
+            f"{summary['patients_of_several_classes']} patients have slices of different classes"
         )
     faults = [
         f"{series[count]} {what}"

@@ -16,6 +16,7 @@ from scans.dataset import build_dataset
 from scans.errors import SourceError
 from scans.fetch import SourceFiles, fetch_sources
 from scans.limits import Limits
+from scans.phantom.patients import DEFAULT_PATIENTS
 from scans.prepared import Dataset, write_dataset
 from scans.sources import parse_sources, redacted
 from scans.splits import Fractions
@@ -41,7 +42,7 @@ def ingest(
     resplit: bool,
     limits: Limits,
     phantom_images: int,
-    phantom_patients: int = 0,
+    phantom_patients: int = DEFAULT_PATIENTS,
     labels: str = "",
     unsigned: bool = False,
 ) -> dict[str, Any]:
@@ -59,8 +60,9 @@ def ingest(
         fractions, seed, group_distance_bits, resplit: of the split, see
             `scans.dataset.build_dataset`.
         limits: how much the source may hold.
-        phantom_images: how many phantoms to draw when the source is `phantom`.
-        phantom_patients: how many patients to draw instead, with series of slices.
+        phantom_images: how many single slices to draw when the source is `phantom`; 0 draws
+            patients.
+        phantom_patients: how many patients to draw, with series of slices.
         labels: path of a table of labels, or "" for class folders.
         unsigned: send S3 no credentials.
 

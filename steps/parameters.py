@@ -66,17 +66,17 @@ class DataIngestion(Section):
         description="CSV file that says which class each path, series, study or patient is of; "
         "empty takes the class folders.",
     )
-    phantom_images: Whole = Field(
-        240,
-        ge=1,
-        description="How many single slices are drawn when the source is `phantom` and "
-        "`phantom_patients` is 0.",
-    )
     phantom_patients: Whole = Field(
+        48,
+        ge=0,
+        description="How many patients are drawn when the source is `phantom` and "
+        "`phantom_images` is 0, each with one or two series of four slices as DICOM.",
+    )
+    phantom_images: Whole = Field(
         0,
         ge=0,
-        description="How many patients are drawn when the source is `phantom`, each with one or "
-        "two series of six slices as DICOM; 0 draws `phantom_images` single slices.",
+        description="How many single slices, as PNG and without patients, are drawn instead when "
+        "the source is `phantom`; 0 draws `phantom_patients` patients.",
     )
     class_patterns: str = Field(
         "",

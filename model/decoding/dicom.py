@@ -26,6 +26,8 @@ from .quiet import quiet_decoders
 __all__ = ["decode_dicom", "is_dicom", "read_dicom_header"]
 
 MAX_DEGREES_OFF_AXIAL = 20.0  # a gantry is tilted by less in chest CT; a reformat is at 90
+SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"  # and those of several frames below it, PS3.4 B.5
+SCREENS = ("SCREEN", "DOSE", "PROTOCOL", "REPORT")  # in Image Type of pages among CT slices
 GREY_KINDS = ("MONOCHROME1", "MONOCHROME2")
 OTHER_MODALITIES = {  # PS3.3 C.7.3.1.1.1, those that people send by mistake
     "CR": "a computed radiograph",
@@ -130,6 +132,12 @@ def _check_kind(elements: Elements, header: DicomHeader) -> None:
             "localizer",
             f"{EXPECTED}, received a localizer (scout view); send an axial slice of the series.",
         )
+    if header.modality == "CT" and header.orientation is None and _is_page(header):
+        raise ScanError(
+            "screen_capture",
+            f"{EXPECTED}, received a screen capture (a dose page, for one); send an axial slice "
+            "of the series.",
+        )
     degrees = header.degrees_off_axial
     if degrees is not None and degrees > MAX_DEGREES_OFF_AXIAL:
         raise ScanError(
@@ -137,6 +145,13 @@ def _check_kind(elements: Elements, header: DicomHeader) -> None:
             f"Expected an axial CT slice, received one whose normal is {degrees:.0f} degrees off "
             "the body's axis (a coronal or sagittal reformat, for one); send an axial slice.",
         )
+
+
+def _is_page(header: DicomHeader) -> bool:
+    """Return whether a CT without a place in the body is a page that the scanner wrote."""
+    uid, values = header.sop_class_uid, [value.upper() for value in header.image_type[1:]]
+    captured = uid == SECONDARY_CAPTURES or uid.startswith(f"{SECONDARY_CAPTURES}.")
+    return captured or any(screen in value for screen in SCREENS for value in values)
 
 
 def _check_photometric(elements: Elements) -> None:

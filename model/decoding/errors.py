@@ -28,6 +28,7 @@ ErrorCode = Literal[
     "missing_element",
     "invalid_element",
     "header_mismatch",
+    "screen_capture",
 ]
 
 MAX_PIXELS = 2**25  # just above an 8K screenshot (7680 x 4320); 134 MB decoded at 4 bytes a pixel

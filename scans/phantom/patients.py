@@ -26,9 +26,13 @@ from scans.progress import progress
 AXIAL = [1, 0, 0, 0, 1, 0]
 INTERCEPT_HU = -1024
 BITS = 12
+DEFAULT_PATIENTS = 48  # 240 slices
+PAIRS_TO_TWO_SERIES = 4  # one pair of patients in so many has two series, the others have one
 
 
-def write_phantom_patients(folder: Path, masks: Path, *, patients: int, seed: int = 0) -> None:
+def write_phantom_patients(
+    folder: Path, masks: Path, *, patients: int = DEFAULT_PATIENTS, seed: int = 0
+) -> None:
     """Write a folder of class folders, and the nodules' masks.
 
     A slice lies in the class folder of what it shows: the slices of a patient with nodules that
@@ -46,12 +50,14 @@ def write_phantom_patients(folder: Path, masks: Path, *, patients: int, seed: in
     """
     if patients < 2 * 3:
         raise SourceError(
-            "Expected phantom_patients of 0, for single slices, or at least 6, three with nodules "
-            f"and three without. Received: {patients}"
+            "Expected phantom_patients of at least 6, three with nodules and three without; or "
+            f"phantom_images above 0, for single slices. Received: {patients}"
         )
     masks.mkdir(parents=True, exist_ok=True)
     for number in progress(range(patients), "Drawing phantoms", "patient"):
-        framing = random_framing(np.random.default_rng((seed, number // 2)))
+        pair = number // 2
+        series = 2 if pair % PAIRS_TO_TWO_SERIES == 1 else 1
+        framing = random_framing(np.random.default_rng((seed, pair)), series)
         # Odd numbers have nodules; the two of a pair are different people.
         patient = draw_patient((seed, number), framing, nodule=number % 2 == 1)
         _write_patient(patient, framing, f"phantom-{number:04d}", seed, folder, masks)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 from scipy import ndimage
 
 from scans.phantom.anatomy import Body, draw_body, random_body
@@ -25,14 +25,16 @@ from scans.phantom.lungs import (
     place_nodule,
 )
 
-SIDE_PX = 288
-SLICES = 6  # of a series
-SPACING_MM = 9.0
+SIDE_PX = 256
+SLICES = 4  # of a series
+SPACING_MM = 12.0
 THICKNESS_MM = 5.0
 LEVEL_OF_MM = 1 / 160  # from the aortic arch to the lower heart are about 16 cm
-DRAWN_SHARE = 0.75  # of a nodule's radius, up and down, in which it is drawn: never a mere speck
-SATELLITES = (1, 2)
-SATELLITE_SIZE = (0.5, 0.8)  # of the largest nodule's radius
+DRAWN_SHARE = 0.65  # of a nodule's radius, up and down, in which it is drawn: never a mere speck
+OFF_CENTRE_MM = 1.5  # of a nodule from the middle between two slices, at most
+SATELLITES = (1, 3)
+SATELLITE_SIZE = (0.6, 0.8)  # of the largest nodule's radius
+FILLED = (0.7, 0.98)  # share of the frame's width that the body takes
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,17 @@ class _Ball:
     seed: int
 
 
-def random_framing(rng: np.random.Generator) -> Framing:
-    """Draw scanner, series and frame of a pair of patients."""
+def random_framing(rng: np.random.Generator, series: int) -> Framing:
+    """Draw scanner, kernels and frame of a pair of patients.
+
+    Args:
+        series: how many each of the two has, 1 or 2, each with a kernel of its own.
+    """
     scanner = SCANNERS[int(rng.integers(len(SCANNERS)))]
-    first = int(rng.integers(2))
-    kernels = scanner.kernels if rng.random() < 0.5 else (scanner.kernels[first],)
+    first = int(rng.integers(len(scanner.kernels)))
+    kernels = (scanner.kernels[first],) if series == 1 else scanner.kernels
     centre = (SIDE_PX * (0.5 + rng.normal(0, 0.015)), SIDE_PX * (0.5 + rng.normal(0, 0.02)))
-    return Framing(scanner, kernels, rng.uniform(0.82, 0.98), centre, float(rng.integers(-300, 0)))
+    return Framing(scanner, kernels, rng.uniform(*FILLED), centre, float(rng.integers(-300, 0)))
 
 
 def draw_patient(seed: tuple[int, ...], framing: Framing, *, nodule: bool) -> DrawnPatient:
@@ -131,39 +137,32 @@ def draw_patient(seed: tuple[int, ...], framing: Framing, *, nodule: bool) -> Dr
     Args:
         seed: the same seed gives the same person with and without nodules.
         framing: scanner, kernels and frame.
-        nodule: whether to draw nodules, in a few neighbouring slices.
+        nodule: whether to draw nodules, in two or three neighbouring slices.
     """
     people, nodules, shapes, noise = np.random.default_rng(seed).spawn(4)
     body = random_body(people)
-    start = float(people.uniform(0.05, 0.95 - SLICES * SPACING_MM * LEVEL_OF_MM))
+    # A higher slice is nearer to the arch of the aorta, where `level` is 0.
+    lowest = float(people.uniform(0.05 + SLICES * SPACING_MM * LEVEL_OF_MM, 0.95))
     mm_per_px = 2 * body.half_width / (framing.filled * SIDE_PX)
     anatomy = int(people.integers(2**32))
-    bend = bend_of(Canvas(SIDE_PX, SIDE_PX, mm_per_px, framing.centre_px), shapes)
-    balls: list[_Ball] = []
+    canvases = [Canvas(SIDE_PX, SIDE_PX, mm_per_px, framing.centre_px) for _ in range(SLICES)]
+    lungs = [
+        _draw(canvas, replace(body, level=lowest - number * SPACING_MM * LEVEL_OF_MM), anatomy)
+        for number, canvas in enumerate(canvases)
+    ]
+    balls = _random_balls(canvases[0], lungs, nodules) if nodule else []
+    bend = bend_of(canvases[0], shapes)
     series: list[list[DrawnSlice]] = [[] for _ in framing.kernels]
-    for number in _from_the_middle():
-        height_mm = number * SPACING_MM
-        # A higher slice is nearer to the arch of the aorta, where `level` is 0.
-        level = start + (SLICES - 1 - number) * SPACING_MM * LEVEL_OF_MM
-        canvas = Canvas(SIDE_PX, SIDE_PX, mm_per_px, framing.centre_px)
-        lungs = _draw(canvas, replace(body, level=level), anatomy)
-        if nodule and not balls:
-            balls = _random_balls(canvas, lungs, height_mm, nodules)
-        mask = _draw_balls(canvas, balls, height_mm)
+    for number, canvas in enumerate(canvases):
+        mask = _draw_balls(canvas, balls, number * SPACING_MM)
         sharp, drawn = bent(canvas.hu, bend), bent(mask.convert("F"), bend) > 127
-        position_mm = framing.first_mm + height_mm
+        position_mm = framing.first_mm + number * SPACING_MM
         for slices, kernel in zip(series, framing.kernels, strict=True):
             hu = ndimage.gaussian_filter(sharp, kernel.blur_px)
             grain, normal = kernel.blur_px, noise.normal(size=hu.shape)
             hu += noise_hu(normal, grain_px=grain, strength_hu=kernel.noise_hu)
             slices.append(DrawnSlice(hu, drawn, position_mm))
-    in_order = [sorted(slices, key=lambda s: s.position_mm) for slices in series]
-    return DrawnPatient(tuple(map(tuple, in_order)), mm_per_px)
-
-
-def _from_the_middle() -> list[int]:
-    """Return the numbers of a series' slices, the middle one first: there the nodule is placed."""
-    return sorted(range(SLICES), key=lambda number: abs(number - SLICES // 2))
+    return DrawnPatient(tuple(map(tuple, series)), mm_per_px)
 
 
 def _draw(canvas: Canvas, body: Body, seed: int) -> Image.Image:
@@ -175,14 +174,17 @@ def _draw(canvas: Canvas, body: Body, seed: int) -> Image.Image:
 
 
 def _random_balls(
-    canvas: Canvas, lungs: Image.Image, height_mm: float, rng: np.random.Generator
+    canvas: Canvas, lungs: list[Image.Image], rng: np.random.Generator
 ) -> list[_Ball]:
+    """Place nodules between two neighbouring slices, where both show lung."""
+    lower = int(rng.integers(SLICES - 1))
+    room = ImageChops.darker(lungs[lower], lungs[lower + 1])
     radius_mm, hu = float(rng.uniform(*NODULE_RADIUS_MM)), float(rng.uniform(*NODULE_HU))
     balls = []
     for number in range(1 + int(rng.integers(*SATELLITES, endpoint=True))):
         size_mm = radius_mm * (1.0 if number == 0 else float(rng.uniform(*SATELLITE_SIZE)))
-        centre = place_nodule(canvas, lungs, size_mm, rng)
-        z_mm = height_mm + float(rng.uniform(-0.3, 0.3)) * size_mm
+        centre = place_nodule(canvas, room, size_mm, rng)
+        z_mm = (lower + 0.5) * SPACING_MM + float(rng.uniform(-OFF_CENTRE_MM, OFF_CENTRE_MM))
         balls.append(_Ball(centre, z_mm, size_mm, hu, int(rng.integers(2**32))))
     return balls
 

@@ -28,6 +28,7 @@ from steps.evaluation.context_plots import write_context
 from steps.evaluation.facts import write_facts
 from steps.evaluation.gallery import write_gallery
 from steps.evaluation.intervals import group_intervals
+from steps.evaluation.known_patients import known_patients
 from steps.evaluation.operating import sensitivity_floor, undecided_section
 from steps.evaluation.plots import write_plots
 from steps.evaluation.record import record as record_run
@@ -112,6 +113,7 @@ def evaluation(
         result["undecided"] = undecided_section(p, actual, card)
         if scored.answers is not None:
             result["series"] = series_of_test_split(scored.answers, data, rows, card)
+        result["patients"] = known_patients(every_row)
         result["phantom"] = card.phantom
         result["model_digest"] = digest_of(folder)  # whose scores they are
         print_progress("comparing with the full-precision network")

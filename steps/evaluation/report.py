@@ -41,7 +41,7 @@ def write_report(
         pictures[shown["picture"]] = _data_uri(folder / shown["picture"])
     text = page(
         TEMPLATE,
-        scores={"stress": None, "protocol": None, "series": None} | dict(scores),
+        scores={"stress": None, "protocol": None, "series": None, "patients": None} | dict(scores),
         facts=read_facts(folder),
         gallery=gallery,
         worse=made_worse(scores),

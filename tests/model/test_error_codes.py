@@ -33,6 +33,11 @@ REASONS: dict[str, object] = {
     "wrong_modality": file_bytes(slice_dataset(Modality="MR")),
     "localizer": file_bytes(slice_dataset(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
     "not_axial": file_bytes(slice_dataset(ImageOrientationPatient=CORONAL)),
+    "screen_capture": file_bytes(
+        slice_dataset(
+            ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"], ImageOrientationPatient=None
+        )
+    ),
     "several_images": file_bytes(slice_dataset(NumberOfFrames=2)),
     "colour": file_bytes(slice_dataset(PhotometricInterpretation="RGB")),
     "no_hounsfield_units": file_bytes(slice_dataset(RescaleSlope=None)),

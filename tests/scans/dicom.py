@@ -23,7 +23,7 @@ def dicom_slice(seed: int, **elements: Any) -> bytes:
     pixels = np.kron(patches, np.ones((4, 4), dtype=np.uint16))
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPClassUID = elements.pop("MediaStorageSOPClassUID", CTImageStorage)
     meta.MediaStorageSOPInstanceUID = f"1.2.3.{seed}"
     dataset = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     values = {

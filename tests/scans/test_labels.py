@@ -171,6 +171,12 @@ def _new(folder: Path) -> Path:
          + "p2/1,,ill\n",
          "Lines 10 (path) and 4 (patient) of labels.csv give one scan two labels"),
         ("path,patient,label\np0/1,P3,ill\n", "Line 2 of labels.csv gives a scan another patient"),
+        ("path,patient,label\np0/1,P0,ill\np0/1,P1,ill\n",
+         "Lines 2 and 3 of labels.csv give one path two different values of patient"),
+        ("path,series,patient,label\np0/1,s,P0,ill\np0/2,s,P0,ill\np1/0,s,P1,ill\n",
+         "Lines 2 and 4 of labels.csv give one series two different values of patient"),
+        ("study,patient,label\n1,P0,ill\n1,P1,ill\n",
+         "Lines 2 and 3 of labels.csv give one study two different values of patient"),
         ("path,series,label\np0/1,9,ill\n", "Line 2 of labels.csv gives a scan another series"),
         ("patient,label\nP0,ill\n", "at least two class"),
     ],
@@ -194,6 +200,30 @@ def test_a_line_that_names_a_rejected_file_names_something(tmp_path: Path) -> No
     dataset = build(folder, table + ",P9,ill\ncut.png,,well\n", tmp_path)
     assert [str(r.path) for r in dataset.rejected] == ["cut.png", "report"]
     assert dataset.rejected[1].reason.startswith("Expected one CT slice as DICOM, received")
+
+
+def test_a_class_whose_every_file_is_rejected_is_missed(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "in")
+    (folder / "cut.png").write_bytes(picture(1)[:50])
+    table = BY_PATIENT.replace("patient,label", "path,patient,label").replace("\nP", "\n,P")
+    said = error(folder, table + "cut.png,,benign\n", tmp_path)
+    assert "The class 'benign' has no readable scan. Classes found: 'ill' (12 scans)" in said
+    assert "remove its lines from labels.csv" in said
+
+
+def test_a_picture_of_two_patients_joins_them(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "in", {"x": 24})
+    shutil.copyfile(folder / "x/0.png", folder / "x/copy.png")
+    table = "path,label,patient\n" + "".join(
+        f"{n}.png,{'ill' if n % 2 else 'well'},P{n % 8}\n" for n in range(24)
+    )
+    dataset = build(folder, table + "copy.png,well,P2\n", tmp_path)
+    hashed = patient_hasher(tmp_path)
+    groups = {row.group for row in dataset.rows if row.patient in (hashed("P0"), hashed("P2"))}
+    assert len(groups) == 1
+    assert len({row.group for row in dataset.rows}) == 7
+    (warning,) = dataset.warnings
+    assert warning.startswith("1 images belong to several patients each.")
 
 
 def test_one_id_of_two_issuers_is_no_key(tmp_path: Path) -> None:

@@ -160,6 +160,44 @@ def test_a_study_without_patient_is_not_divided(tmp_path: Path) -> None:
     assert len({row.group for row in unknown}) == 1
 
 
+def test_slices_of_several_classes_of_one_patient_are_no_fault(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "in")
+    (folder / "ill/patient 0").mkdir()
+    (folder / "well/patient 0/IM0").rename(folder / "ill/patient 0/IM0")
+    said = report(summarise(build(folder), "x", ["folder"], 0))
+    assert "1 patients have slices of different classes" in said
+    assert "groups hold scans of different classes" not in said
+    twin = dicom_slice(101, PatientID="P2", StudyInstanceUID="1.2.4.2", SeriesInstanceUID="1.2.5.2")
+    (folder / "well/patient 2/twin of a slice of patient 1").write_bytes(twin)
+    assert "1 groups hold scans of different classes; look at them" in report(
+        summarise(build(folder), "x", ["folder"], 0)
+    )
+
+
+def test_a_series_of_two_patients_is_kept_together_and_said(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "in")
+    (folder / "ill/patient 1/stray").write_bytes(
+        dicom_slice(900, PatientID="P3", StudyInstanceUID="1.2.4.1", SeriesInstanceUID="1.2.5.1")
+    )
+    dataset = build(folder)
+    groups = {row.group for row in dataset.rows if row.series in ("1.2.5.1", "1.2.5.3")}
+    assert len(groups) == 1
+    (warning,) = dataset.warnings
+    assert warning.startswith("1 series belong to several patients each.")
+
+
+def test_a_folder_for_each_patient_is_not_taken_for_classes(tmp_path: Path) -> None:
+    for patient in range(4):
+        (tmp_path / f"in/patient {patient}").mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / f"in/patient {patient}/{number}").write_bytes(
+                dicom_slice(10 * patient + number, PatientID=f"P{patient}",
+                            StudyInstanceUID=f"1.{patient}", SeriesInstanceUID=f"2.{patient}")
+            )  # fmt: skip
+    with pytest.raises(SourceError, match=r"4 class folders holds one patient.*labels=labels\.csv"):
+        build(tmp_path / "in")
+
+
 def test_one_id_of_two_issuers_is_two_patients(tmp_path: Path) -> None:
     folder = tree(tmp_path / "in")
     for number, issuer in enumerate(("A", "B")):
@@ -214,10 +252,11 @@ def test_faults_in_positions_are_reported(tmp_path: Path) -> None:
     facts = {facts.series: facts for facts in dataset.series}
     assert (facts["9.3"].missing, facts["9.3"].duplicates, facts["9.3"].uneven) == (2, 0, False)
     assert (facts["9.5"].missing, facts["9.5"].duplicates, facts["9.5"].uneven) == (0, 1, False)
-    assert (facts["9.6"].missing, facts["9.6"].duplicates, facts["9.6"].uneven) == (1, 0, True)
+    # A gap of one and a half spacings is uneven; that a slice is missing there is not known.
+    assert (facts["9.6"].missing, facts["9.6"].duplicates, facts["9.6"].uneven) == (0, 0, True)
     assert facts["1.2.5"].with_position == 0
     assert (
-        "positions: 1 slices without a position, 3 slices missing in 2 series, "
+        "positions: 1 slices without a position, 2 slices missing in 1 series, "
         "1 slices at another's place in 1 series, 1 series with uneven positions; see series.csv"
     ) in report(summarise(dataset, "x", ["folder"], 0))
 
@@ -232,7 +271,9 @@ def test_pictures_have_no_identity(tmp_path: Path) -> None:
         (None, None, None, None)
     }
     assert dataset.series == []
-    assert "patient" not in report(summarise(dataset, "x", ["folder"], 0))
+    said = report(summarise(dataset, "x", ["folder"], 0))
+    assert "0 of 20 distinct scans have a known patient; 0 patients, 0 series" in said
+    assert "near-duplicate groups" in said
 
 
 def test_the_salt_is_shared_by_processes_that_start_together(

@@ -13,7 +13,7 @@ import time
 import zipfile
 from collections import Counter
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import mlflow
@@ -23,9 +23,11 @@ from PIL import Image
 from scans.errors import SourceError
 from scans.fingerprints import sha256_hex
 from scans.limits import Limits
+from scans.phantom.patients import DEFAULT_PATIENTS
 from scans.splits import Fractions
 from scans.summary import SYNTHETIC, report
 from steps.data_ingestion import ingest
+from steps.parameters import DataIngestion
 from tests.scans.conftest import WebServer, class_folders, picture, web_server
 
 __all__ = ["web_server"]
@@ -269,10 +271,12 @@ def test_the_stage_draws_patients_and_keeps_masks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CHEST_CT_PATIENT_SALT", "a salt for tests, long enough")
-    summary = run("phantom", tmp_path / "out", group_distance_bits=10, phantom_patients=6)
+    summary = run("phantom", tmp_path / "out", phantom_images=0, phantom_patients=6)
     assert (summary["patients"], summary["phantom"]) == (6, True)
     masks = {path.stem for path in (tmp_path / "out/masks").iterdir()}
     assert len(masks) == summary["classes"]["adenocarcinoma"]["distinct"] > 0
+    declared = DataIngestion()
+    assert (declared.phantom_patients, declared.phantom_images) == (DEFAULT_PATIENTS, 0)
 
 
 def test_a_table_of_labels(tmp_path: Path) -> None:
@@ -311,5 +315,45 @@ def test_a_file_that_changes_while_it_is_read(
 
     monkeypatch.setattr(shutil, "copyfile", removed_first)
     with pytest.raises(SourceError, match=r"png changed while the scans were read"):
+        run(folder, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["given"]
+
+
+def test_a_rejected_file_that_was_still_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = class_folders(tmp_path / "given", {"a": 5, "b": 5})
+    whole = (folder / "a/4.png").read_bytes()
+    (folder / "a/4.png").write_bytes(whole[:100])
+    real_copy = shutil.copyfile
+
+    def ended_meanwhile(source: Path, target: Path) -> None:
+        (folder / "a/4.png").write_bytes(whole)
+        real_copy(source, target)
+
+    assert run(folder, tmp_path / "out")["rejected"] == 1
+    before = (tmp_path / "out/manifest.csv").read_bytes()
+    monkeypatch.setattr(shutil, "copyfile", ended_meanwhile)
+    with pytest.raises(SourceError, match=r"a/4.png changed while the scans were read"):
+        run(folder, tmp_path / "out")
+    assert (tmp_path / "out/manifest.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("before", ["scans.listing._unusable", "scans.inspection._inspect"])
+def test_a_file_that_goes_away_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    folder = class_folders(tmp_path / "given", {"a": 5, "b": 5})
+    module, _, name = before.rpartition(".")
+    real = getattr(sys.modules[module], name)
+
+    def removed(where: Path, path: PurePosixPath, **more: Any) -> Any:
+        listed = real(where, path, **more) if name == "_unusable" else None
+        if path.name == "2.png" and path.parent.name == "b":
+            (where / path).unlink()
+        return real(where, path, **more) if name == "_inspect" else listed
+
+    monkeypatch.setattr(before, removed)
+    with pytest.raises(SourceError, match=r"b/2.png changed while the scans were read"):
         run(folder, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["given"]

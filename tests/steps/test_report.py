@@ -13,6 +13,7 @@ from PIL import Image
 
 from scans.manifest import ManifestRow
 from steps.evaluation.context_plots import write_contact_sheet, write_reliability, write_stress
+from steps.evaluation.known_patients import known_patients
 from steps.evaluation.report import write_report
 
 MEASURE = {"mean": 0.9412, "spread": 0.013, "ci95": [0.871, 0.982]}
@@ -193,6 +194,33 @@ def test_report_without_what_was_switched_off(tmp_path: Path, left_out: str) -> 
     assert "synthetic" in page
     assert ("Shortcut stress tests" in page) == (left_out != "stress")
     assert ("Baselines" in page) == (left_out != "protocol")
+
+
+@pytest.mark.parametrize(
+    ("known", "said", "unseen"),
+    [
+        (249, "all 249 scans is known: 31 patients", True),
+        (200, "the patient of 200 of 249 scans is known", False),
+        (0, "the set names no patients", False),
+    ],
+)
+def test_what_is_said_of_unseen_patients(
+    tmp_path: Path, known: int, said: str, unseen: bool
+) -> None:
+    patients = {"scans": 249, "with_known_patient": known, "patients": 31 if known else 0}
+    write_report(tmp_path, scores() | {"patients": patients})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert said in page
+    assert ("No number here is about unseen patients" in page) != unseen
+    assert ("whom the model has not seen" in page) == unseen
+
+
+def test_known_patients_are_counted() -> None:
+    rows = [
+        ManifestRow(f"{i}.png", "normal", str(i), 1, "a", "train", 64, 48, "L", "PNG", patient)
+        for i, patient in enumerate(("p", "q", "p", None))
+    ]
+    assert known_patients(rows) == {"scans": 4, "with_known_patient": 3, "patients": 2}
 
 
 def test_tables_for_plots(tmp_path: Path) -> None:
