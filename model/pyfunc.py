@@ -10,6 +10,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 
+from .pixels import slice_pixels
 from .scorer import ATTENTION, HEATMAP, Scorer
 from .series import SERIES, SeriesRows
 from .series_scoring import OWN_COLUMNS, Place, place_of, plan, scored_series, series_name
@@ -116,3 +117,7 @@ class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no
             ValueError: a column is missing.
         """
         return self._series.answers(rows)
+
+    def pixels(self, image: bytes | str) -> dict[str, Any]:
+        """Return the pixels that a slice is scored from; see `pixels.slice_pixels`."""
+        return slice_pixels(image)

@@ -71,6 +71,20 @@ def checked_keys(key_file: Path | None, host: str, no_auth: bool) -> tuple[str, 
 )
 @click.option("--max-body-mb", default=32, show_default=True, type=click.IntRange(1))
 @click.option("--max-rows", default=256, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--max-slices",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Most scans in one request to /predict whose series are answered.",
+)
+@click.option(
+    "--max-series-mb",
+    default=320,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Largest request to /predict, and most that its zips may unpack to.",
+)
 @click.option("--max-in-flight", default=16, show_default=True, type=click.IntRange(1))
 @click.option(
     "--max-in-flight-per-client",
@@ -91,6 +105,8 @@ def main(
     allowed_hosts: str,
     max_body_mb: int,
     max_rows: int,
+    max_slices: int,
+    max_series_mb: int,
     max_in_flight: int,
     max_in_flight_per_client: int,
     request_timeout_s: float,
@@ -103,6 +119,8 @@ def main(
     limits = RequestLimits(
         max_body_bytes=max_body_mb * MEBIBYTE,
         max_rows=max_rows,
+        max_slices=max_slices,
+        max_series_bytes=max_series_mb * MEBIBYTE,
         max_in_flight=max_in_flight,
         max_in_flight_per_client=max_in_flight_per_client,
         request_timeout_s=request_timeout_s,

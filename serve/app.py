@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,19 @@ from starlette.types import ASGIApp
 
 from serve import openapi
 from serve.http.access import HostCheck, KeyCheck, SameOrigin
-from serve.http.errors import RefusalError, refusal_response, wants_html
+from serve.http.errors import RefusalError, internal, refusal_response, wants_html
 from serve.http.framing import Framing
 from serve.http.headers import SecurityHeaders
 from serve.http.limits import LimitedRequests
-from serve.http.observe import Metrics, Observed
+from serve.http.observe import REQUEST_ID, Metrics, Observed
 from serve.http.request_facts import current
 from serve.invocations import invocations_answer
 from serve.model_files import ModelFiles, about
 from serve.page import results_page
-from serve.predict import predict_rows
+from serve.pixels import HEADERS, pixels_answer
+from serve.predict import json_answer, predict_answer
 from serve.scoring import ServedModel
+from serve.series_request import series_answer
 from serve.settings import ServerSettings
 
 logger = logging.getLogger("serve")
@@ -43,15 +44,20 @@ def build_app(model: Any, files: ModelFiles, settings: ServerSettings) -> ASGIAp
         files: where it came from.
         settings: what the operator chose.
     """
-    limits = settings.limits
+    limits, served = settings.limits, ServedModel(model, settings.limits)
     described = about(files, model.metadata) | {
         "max_body_bytes": limits.max_body_bytes,
         "max_rows": limits.max_rows,
+        "max_slices": limits.max_slices,
+        "max_series_bytes": limits.max_series_bytes,
+        "answers_series": served.answers_series,
+        "returns_pixels": served.returns_pixels,
+        "healthy_classes": served.healthy,
     }
     log_model(described)
     metrics = Metrics()
     metrics.describe_model(described)
-    routes = application(ServedModel(model, limits), described, metrics, bool(settings.keys))
+    routes = application(served, described, metrics, bool(settings.keys))
     return Observed(SecurityHeaders(guarded(routes, settings)), metrics)
 
 
@@ -77,10 +83,11 @@ def guarded(app: ASGIApp, settings: ServerSettings) -> ASGIApp:
             app,
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", REQUEST_ID],
+            expose_headers=[*HEADERS, REQUEST_ID],
         )
     app = HostCheck(app, settings.host, settings.allowed_hosts, keyed=bool(settings.keys))
-    return Framing(app, settings.limits.max_body_bytes)
+    return Framing(app, settings.limits)
 
 
 def application(
@@ -128,12 +135,21 @@ def add_scoring(app: FastAPI, model: ServedModel, described: dict[str, Any]) -> 
         openapi_extra=openapi.predict_request(model.params),
     )
     async def predict(request: Request) -> Response:
-        rows = await predict_rows(request, model)
         if wants_html(request.scope):
-            return HTMLResponse(results_page(rows, described))
-        answer = {"predictions": rows, "notice": described["notice"]}
-        answer["model"] = {key: described[key] for key in ("name", "version", "stage")}
-        return Response(json.dumps(answer, allow_nan=False), media_type="application/json")
+            page = await predict_answer(request, model, lambda a: results_page(a, described))
+            return HTMLResponse(page)
+        content = await predict_answer(request, model, lambda a: json_answer(a, described))
+        return Response(content, media_type="application/json")
+
+    @app.post("/series", summary="Answer series from rows of /predict")
+    async def series(request: Request) -> Response:
+        body, kind = await request.body(), request.headers.get("content-type", "")
+        content = await asyncio.to_thread(series_answer, body, kind, model)
+        return Response(content, media_type="application/json")
+
+    @app.post("/pixels", summary="Return the pixels that a scan is scored from")
+    async def pixels(request: Request) -> Response:
+        return await pixels_answer(request, model)
 
     @app.post(
         "/invocations",
@@ -175,7 +191,11 @@ def add_page(app: FastAPI) -> None:
 
 
 def add_error_answers(app: FastAPI) -> None:
-    """Answer refusals, unknown paths and wrong methods with one sentence."""
+    """Answer refusals, unknown paths, wrong methods and what failed with one sentence."""
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:  # Observed notes it as well
+        return refusal_response(request.scope, internal())
 
     @app.exception_handler(RefusalError)
     async def refuse(request: Request, error: RefusalError) -> Response:

@@ -48,7 +48,7 @@ def named(names: list[str]) -> str:
     return " and ".join(parts) or "none"
 
 
-def parsed(body: bytes, max_rows: int) -> dict[str, Any]:
+def parsed(body: bytes, max_rows: int, example: str = EXAMPLE) -> dict[str, Any]:
     """Return a JSON request, after checking that parsing it takes little more than its bytes.
 
     Each value becomes a Python object of 50 bytes or more, so a few characters of JSON could take
@@ -60,10 +60,10 @@ def parsed(body: bytes, max_rows: int) -> dict[str, Any]:
     most = 1024 + max_rows * VALUES_PER_ROW
     structure = outside_texts(body, most)
     if structure is not None and NESTED.search(structure):
-        raise bad(f"Expected JSON such as {EXAMPLE}; received JSON nested too deeply.")
+        raise bad(f"Expected JSON such as {example}; received JSON nested too deeply.")
     if structure is None or sum(map(structure.count, (b",", b"[", b"{"))) > most:
         raise too_many_rows(max_rows, f"received JSON with more than {most} values")
-    expected = f"Expected JSON such as {EXAMPLE}"
+    expected = f"Expected JSON such as {example}"
     try:
         request = json.loads(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -23,7 +23,8 @@ SCORE_TAG = "score."
 EXTERNAL_TAG = "external."
 DIGESTS = ("model_digest", "network_sha256")  # of this and of older layouts
 METADATA_SHOWN = (
-    "classes", "image_size_px", "precision", "data_digest", "phantom", "threshold", "intended_use",
+    "classes", "image_size_px", "precision", "data_digest", "phantom", "threshold",
+    "series_threshold", "intended_use",
 )  # fmt: skip
 
 

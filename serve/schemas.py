@@ -71,6 +71,8 @@ def schemas(classes: Sequence[str], params: dict[str, str]) -> Schema:
             "type": "object",
             "properties": {
                 "predictions": {"type": "array", "items": ref("FileRow")},
+                "series": {"type": "array", "items": {"type": "object"}},
+                "left_out": {"type": "array", "items": {"type": "object"}},
                 "notice": text,
                 "model": {
                     "type": "object",

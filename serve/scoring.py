@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from serve.http.request_facts import (
     ANSWERED,
     FAILED,
     OUT_OF_DOMAIN,
+    SKIPPED,
     UNDECIDED,
     current,
     raised_at,
@@ -22,6 +23,7 @@ from serve.http.request_limits import RequestLimits
 from serve.params import declared_params, described
 
 BATCH_ROWS = 32  # between batches a request that nobody waits for is given up
+HEALTHY = "normal"
 SERIES = "series"  # a column, and a parameter, that makes answers depend on other rows
 
 
@@ -40,6 +42,13 @@ class ServedModel:
         self.metadata = model.metadata
         self.input_schema = model.metadata.get_input_schema()
         self.params = declared_params(model.metadata)
+        own = own_model(model)
+        self._series_plan: Callable[..., pd.DataFrame] | None = getattr(own, "series_plan", None)
+        self._series_rows: Callable[..., pd.DataFrame] | None = getattr(own, "series_rows", None)
+        self._pixels: Callable[..., dict[str, Any]] | None = getattr(own, "pixels", None)
+        self.returns_pixels = self._pixels is not None
+        self.answers_series = None not in (self._series_plan, self._series_rows)
+        self.healthy = healthy_classes(model.metadata)
 
     def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return the pyfunc's answer to `data`, a row for each of its rows.
@@ -52,17 +61,71 @@ class ServedModel:
             MlflowException: the columns are not those of the model's signature.
         """
         self.check_rows(len(data))
-        with held_place():
-            answers = []
-            for batch in batches(data, params):
-                if current().abandoned.is_set():
-                    raise RefusalError(499, "client_gone", "Nobody waits for this answer.")
-                answers.append(self._call(batch, params))
-                if len(answers[-1]) != len(batch):
-                    raise wrong_number_of_rows()
-            answer = answers[0] if len(answers) == 1 else pd.concat(answers, ignore_index=True)
+        answers = list(self.parts(batches(data, params), params))
+        answer = answers[0] if len(answers) == 1 else pd.concat(answers, ignore_index=True)
         count_answers(answer)
         return answer
+
+    def parts(
+        self, frames: Iterable[pd.DataFrame], params: dict[str, Any] | None
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the pyfunc's answer to each of some frames, which are made as they are needed.
+
+        Raises:
+            As `predict` does.
+        """
+        with held_place():
+            for frame in frames:
+                self.check_wanted()
+                answer = self._call(frame, params)
+                if len(answer) != len(frame):
+                    raise wrong_number_of_rows()
+                yield answer
+
+    def check_wanted(self) -> None:
+        """Raise RefusalError if nobody waits for the request's answer any more."""
+        if current().abandoned.is_set():
+            raise RefusalError(499, "client_gone", "Nobody waits for this answer.")
+
+    def series_plan(self, heads: Sequence[bytes]) -> pd.DataFrame:
+        """Return `series`, `position_mm` and `skipped` of scans, from the starts of their files."""
+        assert self._series_plan is not None  # noqa: S101
+        return without_nan(self._own(self._series_plan, list(heads)))
+
+    def series_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return one answer per series, from the model's rows of its slices."""
+        assert self._series_rows is not None  # noqa: S101
+        return without_nan(self._own(self._series_rows, rows))
+
+    def pixels(self, image: bytes) -> dict[str, Any]:
+        """Return the pixels that a scan is scored from, as the model's `pixels` does.
+
+        Raises:
+            RefusalError: 422 for what cannot be scored, with the row's sentence and code.
+        """
+        if self._pixels is None:
+            message = "Expected a model that returns pixels; this one does not."
+            raise RefusalError(501, "not_supported", message)
+        with held_place():
+            try:
+                found: dict[str, Any] = self._pixels(image)
+            except ValueError as error:
+                code = getattr(error, "code", None)
+                if code is None:
+                    raise told_or_failed(error, str(error)) from error
+                raise RefusalError(422, "unreadable_scan", str(error), code=code) from error
+            except Exception as error:
+                raise model_failed(error) from error
+        return found
+
+    def _own(self, method: Callable[..., pd.DataFrame], data: Any) -> pd.DataFrame:
+        """Call a method of the model's own, which MLflow does not know."""
+        try:
+            return method(data)
+        except ValueError as error:
+            raise told_or_failed(error, str(error)) from error
+        except Exception as error:
+            raise model_failed(error) from error
 
     def check_rows(self, rows: int) -> None:
         """Raise RefusalError if a request has more rows than one may have."""
@@ -84,6 +147,29 @@ class ServedModel:
             raise told_or_failed(error, str(error)) from error
         except Exception as error:
             raise model_failed(error) from error
+
+
+def own_model(model: Any) -> Any:
+    """Return the model inside a pyfunc, None where it is not one written in Python."""
+    try:
+        return model.unwrap_python_model()
+    except (AttributeError, MlflowException):
+        return None
+
+
+def healthy_classes(metadata: Any) -> list[str]:
+    """Return the classes that are no disease: what the model says, or those called normal."""
+    own = getattr(metadata, "metadata", None) or {}
+    known: list[str] | None = own.get("healthy_classes")
+    if known is not None:
+        return list(known)
+    return [name for name in own.get("classes") or [] if name.casefold() == HEALTHY]
+
+
+def without_nan(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of objects in which what is missing is None."""
+    objects = frame.reset_index(drop=True).astype(object)
+    return objects.where(objects.notna(), None)
 
 
 @contextmanager
@@ -155,7 +241,8 @@ def count_answers(answer: pd.DataFrame) -> None:
     """Add the rows of an answer to the request's facts, each under one kind of answer.
 
     A row is failed before it is out of domain, and out of domain before it is undecided; only
-    rows that are none of these are counted under their label.
+    rows that are none of these are counted under their label. A slice that was skipped because
+    others of its series lie close by is none of them.
     """
     facts = current()
     kinds = row_kinds(answer)
@@ -171,12 +258,14 @@ def row_kinds(answer: pd.DataFrame) -> list[str]:
     def column(name: str) -> list[Any]:
         return list(answer[name]) if name in answer.columns else [None] * len(answer)
 
-    columns = zip(column("error"), column("out_of_domain"), column("undecided"), strict=True)
-    return [row_kind(error, odd, undecided) for error, odd, undecided in columns]
+    names = ("error", "out_of_domain", "undecided", "skipped")
+    return [row_kind(*flags) for flags in zip(*map(column, names), strict=True)]
 
 
-def row_kind(error: Any, out_of_domain: Any, undecided: Any) -> str:
+def row_kind(error: Any, out_of_domain: Any, undecided: Any, skipped: Any = None) -> str:
     """Return which kind of answer a row is."""
+    if not pd.isna(skipped) and skipped:
+        return SKIPPED
     if not pd.isna(error):
         return FAILED
     if not pd.isna(out_of_domain) and out_of_domain:

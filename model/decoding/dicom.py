@@ -12,18 +12,24 @@ No message quotes text from the file, so no patient attribute can reach a row, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .decoded import Decoded, DicomHeader
 from .dicom_elements import EXPECTED, Elements, is_dicom, read_elements
 from .dicom_header import header_of
-from .dicom_pixels import stored_pixels
-from .dicom_render import render
+from .dicom_pixels import StoredPixels, stored_pixels
+from .dicom_render import hounsfield, render
 from .errors import ScanError, check_size
 from .quiet import quiet_decoders
 
-__all__ = ["decode_dicom", "is_dicom", "read_dicom_header"]
+__all__ = ["decode_dicom", "decode_hounsfield", "is_dicom", "read_dicom_header"]
+
+T = TypeVar("T")
 
 MAX_DEGREES_OFF_AXIAL = 20.0  # a gantry is tilted by less in chest CT; a reformat is at 90
 SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"  # and those of several frames below it, PS3.4 B.5
@@ -46,6 +52,21 @@ OTHER_MODALITIES = {  # PS3.3 C.7.3.1.1.1, those that people send by mistake
 }
 
 
+@dataclass(frozen=True, eq=False)
+class Hounsfield:
+    """A CT slice in Hounsfield units.
+
+    Attributes:
+        values: int16, shape (Rows, Columns); padding is PADDING_HU.
+        inverted: whether the file wants low values shown white (MONOCHROME1).
+        header: of the file.
+    """
+
+    values: NDArray[np.int16] = field(repr=False)
+    inverted: bool
+    header: DicomHeader
+
+
 def decode_dicom(data: bytes) -> Decoded:
     """Decode a DICOM file to grey levels in a lung window.
 
@@ -55,15 +76,41 @@ def decode_dicom(data: bytes) -> Decoded:
     Raises:
         ScanError: when it is not one grey axial CT slice that can be decoded.
     """
+
+    def decoded(elements: Elements, header: DicomHeader) -> Decoded:
+        grey = render(_checked_pixels(elements, header), elements)
+        height, width = grey.shape
+        mode = elements.text("PhotometricInterpretation")
+        return Decoded(grey, width, height, mode, "DICOM", header)
+
+    return _from_slice(data, decoded)
+
+
+def decode_hounsfield(data: bytes) -> Hounsfield | None:
+    """Decode a CT slice to Hounsfield units.
+
+    Returns:
+        None for a capture, which has none.
+
+    Raises:
+        ScanError: as `decode_dicom` does.
+    """
+
+    def decoded(elements: Elements, header: DicomHeader) -> Hounsfield | None:
+        values = hounsfield(_checked_pixels(elements, header), elements)
+        inverted = elements.text("PhotometricInterpretation") == "MONOCHROME1"
+        return None if values is None else Hounsfield(values, inverted, header)
+
+    return _from_slice(data, decoded)
+
+
+def _from_slice(data: bytes, made: Callable[[Elements, DicomHeader], T]) -> T:
+    """Return what is made of a file's elements; what is wrong with it becomes a ScanError."""
     # A ScanError raised after the handler has no cause or context whose text could quote the file.
     try:
         with quiet_decoders():
             elements = read_elements(data)
-            header = header_of(elements.raw)
-            grey = _grey(elements, header)
-            height, width = grey.shape
-            mode = elements.text("PhotometricInterpretation")
-            return Decoded(grey, width, height, mode, "DICOM", header)
+            return made(elements, header_of(elements.raw))
     except (ScanError, ImportError):  # a decoder that is not installed is no fault of the file
         raise
     except Exception:  # noqa: S110 - pydicom raises nearly every type on damaged bytes
@@ -100,12 +147,12 @@ def _damaged(data: bytes) -> ScanError:
     )
 
 
-def _grey(elements: Elements, header: DicomHeader) -> NDArray[np.uint8]:
-    """Check that the elements describe one grey axial CT slice, and render it."""
+def _checked_pixels(elements: Elements, header: DicomHeader) -> StoredPixels:
+    """Check that the elements describe one grey axial CT slice, and decode it."""
     _check_kind(elements, header)
     _check_photometric(elements)
     check_size(elements.whole("Columns"), elements.whole("Rows"))
-    return render(stored_pixels(elements), elements)
+    return stored_pixels(elements)
 
 
 def _check_kind(elements: Elements, header: DicomHeader) -> None:

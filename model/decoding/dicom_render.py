@@ -12,6 +12,7 @@ from .dicom_pixels import StoredPixels, Words
 from .errors import ScanError
 from .grey_levels import LUNG_CENTRE_HU, LUNG_WIDTH_HU, look_up, to_8_bit, window
 
+PADDING_HU = -2000  # black in every window of CT, as padding is in grey levels
 MAX_SLOPE, MAX_OFFSET = 1e4, 1e6  # of rescale and window; CT has about 1 and -1024
 
 
@@ -33,6 +34,23 @@ def render(pixels: StoredPixels, elements: Elements) -> NDArray[np.uint8]:
         grey = to_8_bit(values[pixels.codes])
         return 255 - grey if inverted else grey
     return look_up(table, pixels.codes)
+
+
+def hounsfield(pixels: StoredPixels, elements: Elements) -> NDArray[np.int16] | None:
+    """Turn stored values to Hounsfield units, rounded and kept within int16.
+
+    Returns:
+        Shape (Rows, Columns), PADDING_HU where there is no pixel; None for what has no such units.
+    """
+    slope, intercept = _rescale(elements)
+    if elements.text("Modality") == "OT" or slope is None or intercept is None:
+        return None
+    ends = np.iinfo(np.int16)
+    units = np.clip(np.rint(pixels.words.values() * slope + intercept), ends.min, ends.max)
+    table = units.astype(np.int16)
+    padding = _padding(elements, signed=pixels.words.signed)
+    table[_is_padding(pixels.words, padding)] = PADDING_HU
+    return np.take(table, pixels.codes)
 
 
 @lru_cache(maxsize=32)  # 64 kB each; the slices of a series share one

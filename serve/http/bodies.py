@@ -11,7 +11,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serve.http.errors import RefusalError, send_refusal
 from serve.http.places import Pool, Shares
-from serve.http.request_limits import RequestLimits
 
 # A body gets a grace period and one second more for each 5 kB that arrived (Apache's
 # mod_reqtimeout works the same way): enough for a bad mobile connection, too little for one held
@@ -45,9 +44,18 @@ def too_busy() -> RefusalError:
 
 
 async def read_body(
-    receive: Receive, limits: RequestLimits, memory: Pool, shares: Shares | None = None
-) -> bytes:
-    """Return the whole body of a request; the caller gives its memory back.
+    receive: Receive, most: int, grace_s: float, memory: Pool, shares: Shares | None = None
+) -> list[bytes]:
+    """Return the whole body of a request in pieces; the caller gives its memory back.
+
+    The pieces are not joined: a whole series would be in memory twice.
+
+    Args:
+        receive: of the request.
+        most: largest body, in bytes.
+        grace_s: time before the body's rate counts, in seconds.
+        memory: what all bodies share.
+        shares: whom the memory counts for.
 
     Raises:
         RefusalError: 413 as soon as the body is over the limit, 408 if it arrives too slowly,
@@ -57,22 +65,22 @@ async def read_body(
     shares = shares or {}
     chunks: list[bytes] = []
     try:
-        async for chunk in body_chunks(receive, limits):
+        async for chunk in body_chunks(receive, most, grace_s):
             if not memory.take(len(chunk), shares):
                 raise too_busy()
             chunks.append(chunk)
     except BaseException:
         memory.give_back(sum(map(len, chunks)), shares)
         raise
-    return b"".join(chunks)
+    return chunks
 
 
-async def body_chunks(receive: Receive, limits: RequestLimits) -> AsyncGenerator[bytes, None]:
+async def body_chunks(receive: Receive, most: int, grace_s: float) -> AsyncGenerator[bytes, None]:
     """Yield a body as it arrives; raises as `read_body` does."""
     size = 0
     started = time.monotonic()
     while True:
-        deadline = started + limits.body_grace_s + size / BODY_MIN_BYTES_PER_S
+        deadline = started + grace_s + size / BODY_MIN_BYTES_PER_S
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 message = await receive()
@@ -87,8 +95,8 @@ async def body_chunks(receive: Receive, limits: RequestLimits) -> AsyncGenerator
             raise ConnectionError("the client went away before its request was complete")
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > limits.max_body_bytes:
-            raise body_too_large(limits.max_body_bytes)
+        if size > most:
+            raise body_too_large(most)
         yield chunk
         if not message.get("more_body", False):
             return

@@ -26,7 +26,9 @@ ERROR_CODES = {
     413: "REQUEST_LIMIT_EXCEEDED",
     415: "BAD_REQUEST",
     421: "BAD_REQUEST",
+    422: "BAD_REQUEST",
     499: "CANCELLED",
+    501: "NOT_IMPLEMENTED",
     503: "TEMPORARILY_UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
@@ -42,16 +44,18 @@ class RefusalError(Exception):
         kind: short name counted in the `chest_ct_errors_total` metric and written in the log.
         message: one sentence for the client: what was expected, what came, what to do.
         headers: extra response headers.
+        code: the body's `error_code`; None takes that of the status.
     """
 
     status: int
     kind: str
     message: str
     headers: dict[str, str] = field(default_factory=dict)
+    code: str | None = None
 
     def json_body(self) -> bytes:
         """Return the body in MLflow's error shape, as UTF-8 JSON."""
-        code = ERROR_CODES.get(self.status, "INTERNAL_ERROR")
+        code = self.code or ERROR_CODES.get(self.status, "INTERNAL_ERROR")
         return json.dumps({"error_code": code, "message": self.message}).encode()
 
 
@@ -64,6 +68,11 @@ def tellable(message: str) -> str | None:
     text = message.strip()
     fits = text.startswith("Expected ") and len(text) <= 300 and not UNTELLABLE.search(text)
     return text if fits else None
+
+
+def internal() -> RefusalError:
+    """Return the refusal for an exception that nothing else has caught."""
+    return RefusalError(500, "internal", "The server failed; its log says where.")
 
 
 def wants_html(scope: Scope) -> bool:

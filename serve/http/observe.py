@@ -26,11 +26,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.errors import RefusalError, send_refusal
+from serve.http.errors import internal, send_refusal
 from serve.http.request_facts import (
     CURRENT,
     FAILED,
     OUT_OF_DOMAIN,
+    SKIPPED,
     UNDECIDED,
     RequestFacts,
     raised_at,
@@ -39,8 +40,8 @@ from serve.http.request_facts import (
 logger = logging.getLogger("serve")
 
 ROUTES = {
-    "/", "/predict", "/invocations", "/model", "/metrics", "/ping", "/health", "/version",
-    "/docs", "/openapi.json",
+    "/", "/predict", "/series", "/pixels", "/invocations", "/model", "/metrics", "/ping", "/health",
+    "/version", "/docs", "/openapi.json",
 }  # fmt: skip
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 # From a health check (1 ms) to a large batch on a small machine (a minute).
@@ -82,12 +83,18 @@ class Metrics:
         self.rows = Counter("chest_ct_rows", "Scans answered, by outcome.", ["outcome"], **own)
         self.answers = Counter(
             "chest_ct_answers",
-            "Scans by kind of answer: answered, undecided, out_of_domain or failed.",
+            "Scans by kind of answer: answered, undecided, out_of_domain, failed or skipped.",
             ["answer"],
             **own,
         )
         self.labels = Counter(
             "chest_ct_labels", "Scans that are answered, by label.", ["label"], **own
+        )
+        self.series = Counter(
+            "chest_ct_series",
+            "Series by kind of answer: answered, undecided or failed.",
+            ["answer"],
+            **own,
         )
         self.errors = Counter("chest_ct_errors", "Requests refused, by kind.", ["kind"], **own)
         self.model_info = Gauge(
@@ -118,12 +125,15 @@ class Metrics:
         self.requests.labels(route, method, str(status)).inc()
         self.seconds.labels(route).observe(took_s)
         if facts.answers:
-            self.rows.labels("scored").inc(facts.answers.total() - facts.answers[FAILED])
+            unscored = facts.answers[FAILED] + facts.answers[SKIPPED]
+            self.rows.labels("scored").inc(facts.answers.total() - unscored)
             self.rows.labels("error").inc(facts.answers[FAILED])
         for answer, rows in facts.answers.items():
             self.answers.labels(answer).inc(rows)
         for label, rows in facts.labels.items():
             self.labels.labels(label).inc(rows)
+        for answer, number in facts.series.items():
+            self.series.labels(answer).inc(number)
         if facts.error_kind:
             self.errors.labels(facts.error_kind).inc()
 
@@ -170,10 +180,7 @@ class Observed:
             except Exception as error:
                 facts.error_kind, facts.failure = "internal", raised_at(error)
                 if not status:
-                    refusal = RefusalError(
-                        500, "internal", "The server failed; its log says where."
-                    )
-                    await send_refusal(scope, receive, send_and_note, refusal)
+                    await send_refusal(scope, receive, send_and_note, internal())
         took_s = time.perf_counter() - started
         route = route_of(scope["path"])
         method = scope["method"] if scope["method"] in METHODS else "other"
@@ -189,8 +196,10 @@ def log_request(route: str, method: str, status: int, took_s: float, facts: Requ
         parts.append(f"bytes={facts.bytes_in}")
     if facts.answers:
         parts.append(f"rows={facts.answers.total()} unreadable={facts.answers[FAILED]}")
-        doubtful = (UNDECIDED, OUT_OF_DOMAIN)
-        parts += [f"{kind}={facts.answers[kind]}" for kind in doubtful if facts.answers[kind]]
+        others = (UNDECIDED, OUT_OF_DOMAIN, SKIPPED)
+        parts += [f"{kind}={facts.answers[kind]}" for kind in others if facts.answers[kind]]
+    if facts.series:
+        parts.append(f"series={facts.series.total()}")
     if facts.error_kind:
         parts.append(f"error={facts.error_kind}")
     if facts.failure:

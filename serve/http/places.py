@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 Shares = Mapping[Hashable, float]
 """Who asks (a client, a key), and the part of everything that each of them may hold."""
@@ -51,11 +51,34 @@ class Pool:
                     del self._held[holder]
 
 
+class Held:
+    """What one request holds of a pool."""
+
+    def __init__(self, pool: Pool, shares: Shares, units: int) -> None:
+        self._pool = pool
+        self._shares = shares
+        self._units = units
+
+    def grow_to(self, units: int) -> bool:
+        """Hold as many units, if that is more; False if that is too much for anybody."""
+        more = max(0, units - self._units)
+        if not self._pool.take(more, self._shares):
+            return False
+        self._units += more
+        return True
+
+    def give_back(self) -> None:
+        """Hold nothing any more."""
+        self._pool.give_back(self._units, self._shares)
+        self._units = 0
+
+
 class Place:
     """One place among the requests in flight, free again when its last holder lets go.
 
     A request that timed out has been answered, but the thread that scores it stops only between
-    batches; until then it keeps the place, so that a slow server does not take on more work.
+    batches; until then it keeps the place, so that a slow server does not take on more work, and
+    the memory of its scans counts as taken.
     """
 
     def __init__(self, pool: Pool, shares: Shares) -> None:
@@ -63,6 +86,11 @@ class Place:
         self._shares = shares
         self._holders = 1
         self._lock = threading.Lock()
+        self._when_free: list[Callable[[], None]] = []
+
+    def when_free(self, action: Callable[[], None]) -> None:
+        """Have something done once the last holder lets go."""
+        self._when_free.append(action)
 
     def hold(self) -> bool:
         """Add a holder; False if the place is already free, so the work is no longer wanted."""
@@ -79,6 +107,8 @@ class Place:
             last = not self._holders
         if last:
             self._pool.give_back(1, self._shares)
+            for action in self._when_free:
+                action()
 
 
 def take_place(pool: Pool, shares: Shares) -> Place | None:

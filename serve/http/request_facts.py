@@ -12,7 +12,8 @@ from pathlib import Path
 from serve.http.places import Place
 
 ANSWERED, UNDECIDED, OUT_OF_DOMAIN, FAILED = "answered", "undecided", "out_of_domain", "failed"
-ANSWERS = (ANSWERED, UNDECIDED, OUT_OF_DOMAIN, FAILED)
+SKIPPED = "skipped"  # a slice close to others of its series
+ANSWERS = (ANSWERED, UNDECIDED, OUT_OF_DOMAIN, FAILED, SKIPPED)
 
 
 @dataclass
@@ -23,6 +24,7 @@ class RequestFacts:
         request_id: what the client and the log call it.
         answers: rows by kind of answer, one of `ANSWERS` each.
         labels: rows with an answer, by label.
+        series: series by kind of answer: answered, undecided or failed.
         bytes_in: size of the body.
         error_kind: short name of the error that the client was told, if any.
         failure: type and place of an exception in the server or the model, if any.
@@ -34,6 +36,7 @@ class RequestFacts:
     request_id: str = ""
     answers: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    series: Counter[str] = field(default_factory=Counter)
     bytes_in: int = 0
     error_kind: str | None = None
     failure: str | None = None

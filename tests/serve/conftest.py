@@ -55,6 +55,7 @@ def tight_server(
 ) -> Iterator[ServerProcess]:
     """A server that takes 1 MB, 5 rows, 2 requests at once and 3 seconds."""
     options = ("--max-body-mb", "1", "--max-rows", "5", "--max-in-flight", "2")
+    options += ("--max-series-mb", "1", "--max-slices", "8")
     options += ("--max-in-flight-per-client", "2")
     folder = tmp_path_factory.mktemp("tight")
     with running_serve(trial_model, folder, *options, "--request-timeout-s", "3") as server:

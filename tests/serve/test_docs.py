@@ -25,7 +25,7 @@ def test_every_option_route_and_metric_is_documented() -> None:
 def test_defaults_in_the_document_are_those_of_the_command() -> None:
     documented = dict(re.findall(r"^\| `--([a-z-]+)` \| (\d+) \|", DOCUMENT, re.MULTILINE))
     actual = {parameter.opts[0].lstrip("-"): parameter.default for parameter in main.params}
-    assert len(documented) == 5
+    assert len(documented) == 7
     assert {name: float(text) for name, text in documented.items()} == {
         name: float(actual[name]) for name in documented
     }
@@ -35,5 +35,6 @@ def test_defaults_of_the_command_are_those_of_the_limits() -> None:
     actual = {parameter.name: parameter.default for parameter in main.params}
     usual = RequestLimits()
     assert actual["max_body_mb"] * 1024 * 1024 == usual.max_body_bytes
-    for name in ("max_rows", "max_in_flight", "request_timeout_s"):
+    assert actual["max_series_mb"] * 1024 * 1024 == usual.max_series_bytes
+    for name in ("max_rows", "max_slices", "max_in_flight", "request_timeout_s"):
         assert actual[name] == getattr(usual, name)

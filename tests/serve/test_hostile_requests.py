@@ -399,9 +399,9 @@ def test_clients_that_write_first_can_read_the_413(trial_server: ServerProcess) 
     body = bytes(40 * 2**20)
 
     def refused(_: int) -> int:
-        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        headers = {"Content-Type": "application/json"}
         try:
-            urlopen(Request(f"{trial_server.url}/predict", body, headers), timeout=60).close()
+            urlopen(Request(f"{trial_server.url}/invocations", body, headers), timeout=60).close()
         except HTTPError as error:
             with error:
                 assert "at most 32 MiB" in json.load(error)["message"]

@@ -129,7 +129,8 @@ def read(
         await asyncio.sleep(delay_s)
         return message
 
-    return asyncio.run(read_body(receive, limits, memory or Pool(10**9)))
+    most, grace_s = limits.max_body_bytes, limits.body_grace_s
+    return b"".join(asyncio.run(read_body(receive, most, grace_s, memory or Pool(10**9))))
 
 
 def part(size: int, more: bool = True) -> Message:

@@ -144,12 +144,23 @@ def test_form_fields_are_parameters(trial_server: ServerProcess) -> None:
 
 def test_openapi_describes_every_route(trial_server: ServerProcess) -> None:
     document = requests.get(f"{trial_server.url}/openapi.json", timeout=10).json()
-    paths = {"/predict", "/invocations", "/model", "/metrics", "/ping", "/health", "/version"}
+    paths = {
+        "/predict",
+        "/series",
+        "/pixels",
+        "/invocations",
+        "/model",
+        "/metrics",
+        "/ping",
+        "/health",
+        "/version",
+    }
     assert set(document["paths"]) == paths
     predict = document["paths"]["/predict"]["post"]
     assert {p["name"]: p["schema"]["type"] for p in predict["parameters"]} == {
         "explain": "boolean",
         "threshold": "number",
+        "series": "boolean",
     }
     assert "multipart/form-data" in predict["requestBody"]["content"]
     assert "application/json" in document["paths"]["/invocations"]["post"]["requestBody"]["content"]
@@ -164,7 +175,7 @@ def test_openapi_describes_answers_and_errors(
     (row,) = answer["predictions"]
     described = known["Row"]["properties"] | known["FileRow"]["allOf"][1]["properties"]
     assert set(row) == set(described)
-    assert set(answer) == set(known["FileRows"]["properties"])
+    assert set(answer) == set(known["FileRows"]["properties"]) - {"series"}
     model = requests.get(f"{trial_server.url}/model", timeout=10).json()
     assert set(known["Model"]["properties"]) <= set(model)
     operations = {op["operationId"]: op for path in document["paths"].values()

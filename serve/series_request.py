@@ -1,0 +1,96 @@
+"""POST /series: answers for series from rows that /predict gave, without pixels."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pandas as pd
+
+from serve.json_table import bad, parsed
+from serve.predict import series_entries
+from serve.scoring import SERIES, ServedModel, held_place, too_many_rows
+from serve.series import POSITION, SKIPPED, Row
+
+EXAMPLE = '{"rows": [<rows as /predict answered them>]}'
+TEXTS = {"file", "label", "error", "error_code", SERIES}
+TRUTHS = {"out_of_domain", "undecided", SKIPPED}
+PROBABILITIES = "p_"
+NUMBERS = {"probability", POSITION, "attention"}
+FARTHEST = 1e9  # a position in mm, or a logit: beyond it is none
+
+
+def series_answer(body: bytes, content_type: str, model: ServedModel) -> bytes:
+    """Return the answer to a request. Runs in a worker thread.
+
+    Args:
+        body: JSON.
+        content_type: the header of that name.
+        model: what answers.
+
+    Raises:
+        RefusalError: whatever is wrong with the request, in one sentence.
+    """
+    if not content_type.lower().startswith("application/json"):
+        raise bad(f"Expected application/json such as {EXAMPLE}.")
+    if not model.answers_series:
+        raise bad("Expected a model that answers series; this one does not.")
+    with held_place():
+        rows = rows_of(body, model.limits.max_slices)
+        frame = pd.DataFrame(rows, dtype=object)
+        if SERIES not in frame.columns:
+            return json.dumps({"series": []}).encode()
+        series = model.series_rows(frame)
+        named = [{"file": "", SERIES: None, **row} for row in rows]
+        entries = series_entries(series, named, model.healthy)
+    return json.dumps({"series": entries}, allow_nan=False).encode()
+
+
+def rows_of(body: bytes, max_slices: int) -> list[Row]:
+    """Return the rows of a request, with the columns that series answers are made from.
+
+    Raises:
+        RefusalError: 400 if there are none, or one holds what no row does; 413 if there are too
+            many.
+    """
+    request = parsed(body, max_slices, EXAMPLE)
+    rows = request.get("rows")
+    if set(request) != {"rows"} or not isinstance(rows, list):
+        raise bad(f"Expected JSON such as {EXAMPLE}.")
+    if len(rows) > max_slices:
+        raise too_many_rows(max_slices, f"received {len(rows)}")
+    if not all(isinstance(row, dict) for row in rows):
+        raise bad(f"Expected JSON such as {EXAMPLE}; received a row that is no object.")
+    return [checked_row(row) for row in rows]
+
+
+def checked_row(row: Row) -> Row:
+    """Return the cells of a row that are used.
+
+    Raises:
+        RefusalError: 400 if a cell is of another type than in the model's rows.
+    """
+    kept = {}
+    for name, cell in row.items():
+        is_probability = name.startswith(PROBABILITIES)
+        if name in TEXTS:
+            fits = isinstance(cell, str)
+        elif name in TRUTHS:
+            fits = isinstance(cell, bool)
+        elif name in NUMBERS or is_probability:
+            fits = is_number(cell) and (not is_probability or 0 <= cell <= 1)
+        else:
+            continue
+        if not fits and cell is not None:
+            shown = name if len(name) < 40 and name.isprintable() else "a column"
+            raise bad(f"Expected rows as /predict gives them; received another value in {shown}.")
+        kept[name] = cell
+    return kept
+
+
+def is_number(cell: Any) -> bool:
+    """Return whether a cell is a number of a sensible size."""
+    if not isinstance(cell, int | float) or isinstance(cell, bool):
+        return False
+    return abs(cell) <= FARTHEST and math.isfinite(cell)
