@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from steps.evaluation.external_scores import SEED, external_scores, share_by_group
-from steps.training.bootstrap import group_weights, interval, weighted_share
+from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
 
 MOSTLY = 0.5  # share of a series' slices out of domain, above which it is said to be
 MEASURES = ("roc_auc", "sensitivity", "specificity", "balanced_accuracy")
@@ -61,7 +61,9 @@ def series_section(
         JSON-ready: `threshold`; `series` and `patients`, see `_level`, None without any answer;
         `counts` of series (all, `answered`, `without_answer`) and of their slices (all, `scored`,
         `skipped`, `failed`); `why_no_answer`, sentences and how many series have them;
-        `without_patient`, answered series whose patient is unknown; `key_slice`, see `_key_slice`.
+        `without_patient`, answered series whose patient is unknown; `slice_count_alone`, the AUC of
+        the number of slices, which looks at none: far from 0.5, length gives the answer away;
+        `key_slice`, see `_key_slice`.
     """
     unanswered = answers["label"].isna()
     known = answers[~unanswered].reset_index(drop=True)
@@ -83,6 +85,7 @@ def series_section(
         "series": _level(per_series, threshold),
         "patients": _level(per_patient, threshold),
         "without_patient": int(per_series["patient"].isna().sum()),
+        "slice_count_alone": _slice_count_alone(known, per_series),
         "key_slice": _key_slice(answers, slices, members),
     }
 
@@ -153,6 +156,14 @@ def _level(table: pd.DataFrame, threshold: float | None) -> dict[str, Any] | Non
     if decided is not None:
         decided = {"n": decided["scans"]} | {name: decided[name] for name in MEASURES}
     return {name: scores[name] for name in KEPT} | {"decided": decided}
+
+
+def _slice_count_alone(known: pd.DataFrame, per_series: pd.DataFrame) -> float | None:
+    truth = per_series["diseased"].to_numpy(bool)
+    if truth.all() or not truth.any():
+        return None
+    count = known["slices"].to_numpy(np.float64)[np.newaxis]
+    return float(weighted_auc(np.ones((1, len(truth))), truth, count)[0])
 
 
 def _key_slice(

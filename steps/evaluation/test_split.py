@@ -38,8 +38,7 @@ def series_of_test_split(
     if not healthy:
         return None
     slices = _known(data, rows, _names(rows), healthy)
-    stored = getattr(card, "series", None)
-    return series_section(answers, slices, healthy, stored.threshold if stored else None)
+    return series_section(answers, slices, healthy, card.series.threshold if card.series else None)
 
 
 def _names(rows: Sequence[ManifestRow]) -> list[str | None]:

@@ -111,6 +111,13 @@ def test_a_model_without_answers_still_has_key_slices() -> None:
     assert second.startswith("key slice         0.667 within the lesion, 0.417 by chance")
 
 
+def test_the_length_of_series_alone_is_a_baseline() -> None:
+    assert section()["slice_count_alone"] == 0.5  # each has four slices
+    # a, b and d are diseased: a is longer than every healthy one, b than one of the three.
+    assert section(slices=[9, 5, 4, 4, 6, 7])["slice_count_alone"] == pytest.approx(4.5 / 9)
+    assert section(slices=[9, 8, 4, 7, 6, 5])["slice_count_alone"] == 1
+
+
 def test_a_model_without_undecided_has_none() -> None:
     scored = section(undecided=[None] * 6)["series"]
     assert scored["undecided"] is None and scored["decided"] is None
