@@ -126,16 +126,24 @@ class _Answers:
 def share_by_group(right: Flags, draws: Draws, groups: NDArray[np.str_]) -> dict[str, Any]:
     """Return a share with its interval by group.
 
-    Where all or none are right every draw agrees, and the bootstrap would claim to be certain;
-    the interval is then Wilson's of as many observations as there are groups.
+    Where all or none are right, or all are of one group, every draw agrees, and the bootstrap
+    would claim to be certain; the interval is then Wilson's of as many observations as there are
+    groups.
     """
     counted = proportion(int(right.sum()), len(right))
     if len(right) == 0:
         return counted
-    if right.all() or not right.any():
-        n = len(np.unique(groups))
-        return counted | {"ci95": proportion(n if right.all() else 0, n)["ci95"]}
+    n = len(np.unique(groups))
+    if right.all() or not right.any() or n == 1:
+        return counted | {"ci95": _wilson(counted["value"], n)}
     return counted | {"ci95": interval(draws)}
+
+
+def _wilson(share: float, n: int) -> list[float]:
+    """Return the 95 % interval (Wilson 1927) of a share, whole or not, of n observations."""
+    z2 = 1.959963984540054**2 / n  # of the normal distribution's 97.5 % quantile
+    middle, half = share + z2 / 2, (z2 * (share * (1 - share) + z2 / 4)) ** 0.5
+    return [max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))]
 
 
 def _share_by_class(

@@ -89,3 +89,20 @@ def test_all_right_is_not_certain() -> None:
 def test_a_model_without_undecided_has_none() -> None:
     scores = external_scores(**_set(undecided=None))
     assert scores["undecided"] is None and scores["decided"] is None
+
+
+def test_one_group_is_one_observation() -> None:
+    """Of one patient's slices 3 in 4 are found: that is no certainty about patients."""
+    n = 8
+    scores = external_scores(
+        **_set(
+            n,
+            diseased=np.arange(n) < 4,
+            called_diseased=np.arange(n) < 3,
+            groups=np.array(["one"] * 4 + ["a", "a", "b", "b"]),
+        )
+    )
+    low, high = scores["sensitivity"]["ci95"]
+    assert scores["sensitivity"]["value"] == 0.75 and low < 0.2 and high > 0.95
+    low, high = scores["specificity"]["ci95"]  # all right, of two groups
+    assert (low, high) == (pytest.approx(0.342, abs=1e-3), 1.0)
