@@ -20,6 +20,7 @@ from model.keras_network import build_base, build_head, last_blocks, pooled_feat
 from model.network import export
 from model.runtime import Runtime
 from model.tensors import BLOCKS, Tensor
+from steps.tensorflow_quietly import import_quietly
 from steps.training.head import class_weights
 
 EPOCHS = (2, 5)  # after which the network is judged
@@ -80,6 +81,7 @@ def _direction(
     place: int, judge: Judge, tensors: Sequence[Tensor], maps: NDArray[np.float16]
 ) -> list[dict[str, Any]]:
     """Train on one direction's scans and judge as the epochs go by."""
+    import_quietly()
     import keras
 
     keras.utils.set_random_seed(0)

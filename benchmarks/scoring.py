@@ -22,6 +22,8 @@ import click
 import numpy as np
 import pandas as pd
 
+from steps.tensorflow_quietly import import_quietly
+
 # One process each: import, load, first row; then the peak of resident memory, in bytes.
 READY = {
     "pyfunc": """
@@ -67,6 +69,7 @@ def ready(way: str, trained: Path, scan: Path, repeats: int) -> tuple[float, flo
 
 def ways(trained: Path, images: list[bytes]) -> dict[str, Callable[[list[int]], Any]]:
     """Return each way of scoring: a function of the positions of a batch in `images`."""
+    import_quietly()
     import keras
     import mlflow
 
