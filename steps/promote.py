@@ -16,8 +16,10 @@ import difflib
 import logging
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,7 +33,7 @@ from steps.registry.errors import RegistryError, person, registry_errors
 from steps.registry.history import claims
 from steps.registry.moves import disagreements
 from steps.registry.recovery import recover
-from steps.tracking import print_progress
+from steps.tracking import print_progress, stage_run
 
 STAGES = ("None", "Staging", "Production", "Archived")
 MAX_REASON_CHARACTERS = 500
@@ -114,7 +116,7 @@ def main(
     try:
         _check_usage([bool(to), roll_back, tell_history, repair], force, reason)
         stage, number = stage_named(to) if to else None, version_named(version)
-        with registry_errors(registered_model_name):
+        with registry_errors(registered_model_name), _run_of_mlflow(stage or "look"):
             registry = _connect(registered_model_name)
             if tell_history:
                 lines = _history(registry)
@@ -128,6 +130,13 @@ def main(
         sys.exit(2)
     for line in lines:
         click.echo(line)
+
+
+def _run_of_mlflow(to: str) -> AbstractContextManager[Any]:
+    """Go on with the run that `mlflow run . -e promote` made; otherwise there is none."""
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return nullcontext()
+    return stage_run("promote", f"promote · {to}")
 
 
 def _check_usage(actions: list[bool], force: bool, reason: str) -> None:

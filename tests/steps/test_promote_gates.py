@@ -247,6 +247,20 @@ def test_a_model_of_phantoms_is_tried_and_nothing_else_is(
     assert registry.read().aliases == {"trial": 2, "challenger": 2}
 
 
+def test_the_run_that_mlflow_made_for_a_promotion_says_how_it_ended(
+    add: Callable[..., int], promote: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(external=False)
+    client = mlflow.MlflowClient()
+    (experiment,) = (e for e in client.search_experiments() if e.name == "chest-ct")
+    for stage, status in (("Staging", "FINISHED"), ("Production", "FAILED")):
+        made = client.create_run(experiment.experiment_id, run_name="bouncy-hawk-123")
+        monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+        assert promote("--to", stage).exit_code == (status == "FAILED")
+        kept = client.get_run(made.info.run_id).info
+        assert (kept.run_name, kept.status) == (f"promote · {stage}", status)
+
+
 def test_a_version_needs_a_score_from_elsewhere(
     add: Callable[..., int], promote: Callable[..., Result], request: pytest.FixtureRequest
 ) -> None:
