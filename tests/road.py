@@ -36,6 +36,7 @@ SCANS = "real scans"  # the block needs CHEST_CT_SCANS
 ELSEWHERE = "scans of another site"  # the block needs CHEST_CT_DATA
 SERVERS = ("mlflow models serve", "python -m serve")  # these run until they are stopped
 START_S = 90
+WHEN_AND_WHO = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  \S+")  # of a move
 
 # For each block of a document, in order: how it begins, and what the road does with it. A block
 # that it does not run says what it needs, and which test runs it there.
@@ -225,7 +226,8 @@ def missing_lines(text: str, printed: list[str], *, numbers: bool) -> list[str]:
     """
 
     def form(line: str) -> str:
-        return line.strip() if numbers else re.sub(r"\d[\d.]*", "#", line.strip())
+        line = WHEN_AND_WHO.sub("…", line.strip())
+        return line if numbers else re.sub(r"\d[\d.]*", "#", line)
 
     known = [form(line) for line in printed]
     wanted = [line for line in text.splitlines() if line.strip() not in ("", "…")]

@@ -214,8 +214,9 @@ def history_lines(snapshot: Snapshot) -> list[str]:
     lines = []
     for move in history(snapshot):
         forced = ", forced" if move.forced else ""
+        change = f"alias {TRIAL_ALIAS}" if move.to == TRIAL else f"{move.source} → {move.to}"
         lines.append(
-            f"{move.when_shown}  {move.who}  version {move.version}: {move.source} → {move.to}  "
+            f"{move.when_shown}  {move.who}  version {move.version}: {change}  "
             f"({move.kind}{forced})"
         )
         if move.replaced is not None:

@@ -241,7 +241,7 @@ def test_a_model_of_phantoms_is_tried_and_nothing_else_is(
     assert now.aliases == {"trial": 2}
     assert {version.stage for version in now.versions.values()} == {"None"}
     assert "is in Trial already" in promote("--to", "Trial").stdout
-    assert "version 2: None → Trial  (promotion)" in promote("--history").stdout
+    assert "version 2: alias trial  (promotion)" in promote("--history").stdout
     assert promote("--to", "Staging").exit_code == 0
     assert "failed   no phantom" in promote("--to", "Production").stdout
     assert registry.read().aliases == {"trial": 2, "challenger": 2}
