@@ -41,8 +41,8 @@ def test_a_server_without_logged_models_gets_artefacts(
     def unknown(*_: object, **__: object) -> None:
         raise MlflowException("no such endpoint", error_code=ENDPOINT_NOT_FOUND)
 
-    monkeypatch.setattr(mlflow.MlflowClient, "search_logged_models", unknown)
-    with mlflow.start_run() as run:
+    with monkeypatch.context() as patched, mlflow.start_run() as run:
+        patched.setattr(mlflow.MlflowClient, "search_logged_models", unknown)
         assert logged_model(textures, run) is None
     kept = mlflow.MlflowClient().list_artifacts(run.info.run_id, "model")
     assert "model/MLmodel" in {file.path for file in kept}
