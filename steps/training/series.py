@@ -31,7 +31,7 @@ from steps.training.calibration import Calibration, held_out_coverage
 from steps.training.cross_validation import grouped_folds
 from steps.training.head import HeadSettings
 from steps.training.multiple_instance import held_out_of_all
-from steps.training.series_attention import fit_attention
+from steps.training.series_attention import fit_attention, principal_components
 from steps.training.series_bags import Bags, bags_of
 from steps.training.threshold import floor_threshold, operating_point
 
@@ -99,55 +99,53 @@ def fit_series(
     reason = _why_not(bags, p, classes, healthy)
     if reason is not None or p is None:
         return SeriesFit(None, None, {"series": len(bags.label), "reason": reason})
-    sick = bags.sick
     disease = logits(disease_probability(p, classes, healthy))
-    weight = group_shares(bags.group)
+    components = principal_components(vectors[np.concatenate(bags.members)])
+    values, weight = components.values(vectors), group_shares(bags.group)
     tried = {
-        candidate: _held_out(candidate, bags, disease, vectors, weight, seed)
+        candidate: _held_out(candidate, bags, disease, values, weight, seed)
         for candidate in CANDIDATES
     }
     chosen = _simplest_of_the_best({c: s.loss for c, s in tried.items()}, bags.group)
-    scores = tried[chosen]
-    slope, intercept = fit_curve(scores.score.mean(axis=0), sick, weight)
-    p_sick = expit(scores.logit.mean(axis=0))
+    slope, intercept = fit_curve(tried[chosen].score.mean(axis=0), bags.sick, weight)
+    p_sick = expit(tried[chosen].logit.mean(axis=0))
     p_classes = np.stack(
         [
             class_probabilities(float(p_bag), p[members], classes, healthy)
             for p_bag, members in zip(p_sick, bags.members, strict=True)
         ]
     )
-    floor = floor_threshold(p_sick, sick, bags.group, sensitivity)
-    threshold = floor.threshold if healthy_indices(classes, healthy) else None
+    floor = floor_threshold(p_sick, bags.sick, bags.group, sensitivity)
     answer = SeriesAnswer(
         aggregation=chosen[0],
         top=chosen[1],
         slope=slope,
         intercept=intercept,
-        threshold=threshold,
+        threshold=floor.threshold if healthy_indices(classes, healthy) else None,
         conformal=fit_conformal(p_classes, bags.label, undecided_error_rate),
     )
     attention = None
     if chosen[0] == "attention":
-        attention = fit_attention(vectors, disease, bags, sick, weight, seed)
+        attention = fit_attention(values, disease, bags, weight, seed).on_features(components)
     report = {
-        "series": len(sick),
+        "series": len(bags.sick),
         "groups": len(np.unique(bags.group)),
-        "diseased_series": int(sick.sum()),
+        "diseased_series": int(bags.sick.sum()),
         "aggregation": name_of(chosen),
         "cross_validation": {
-            name_of(candidate): _described(found, sick, bags.group)
+            name_of(candidate): _described(found, bags.sick, bags.group)
             for candidate, found in tried.items()
         },
         "slope": slope,
         "intercept": intercept,
-        "threshold": threshold,
+        "threshold": answer.threshold,
         "stated_sensitivity": sensitivity,
         "sensitivity_floor": dataclasses.asdict(floor),
         "undecided": held_out_coverage(
             p_classes, bags.label, bags.group, classes, undecided_error_rate, seed
         ),
+        **operating_point(p_sick >= floor.threshold, bags.sick, bags.group, seed),
     }
-    report |= operating_point(p_sick >= floor.threshold, sick, bags.group, seed)
     return SeriesFit(answer, attention, report)
 
 
@@ -219,7 +217,7 @@ def _held_out(
     candidate: tuple[Aggregation, int],
     bags: Bags,
     disease: Numbers,
-    vectors: NDArray[np.float32],
+    values: Numbers,
     weight: Numbers,
     seed: int,
 ) -> Scores:
@@ -228,7 +226,7 @@ def _held_out(
     logit, score = np.full((2, REPEATS, count), np.nan)
     for repeat in range(REPEATS):
         for fitted, held_out in grouped_folds(sick.astype(np.int64), bags.group, seed + repeat):
-            of_bag = _scores(candidate, bags, disease, vectors, weight, fitted, seed + repeat)
+            of_bag = _scores(candidate, bags, disease, values, weight, fitted, seed + repeat)
             slope, intercept = fit_curve(of_bag[fitted], sick[fitted], weight[fitted])
             score[repeat, held_out] = of_bag[held_out]
             logit[repeat, held_out] = slope * of_bag[held_out] + intercept
@@ -240,7 +238,7 @@ def _scores(
     candidate: tuple[Aggregation, int],
     bags: Bags,
     disease: Numbers,
-    vectors: NDArray[np.float32],
+    values: Numbers,
     weight: Numbers,
     fitted: NDArray[np.intp],
     seed: int,
@@ -249,10 +247,8 @@ def _scores(
     aggregation, top = candidate
     attention = np.zeros_like(disease)
     if aggregation == "attention":
-        some = bags.of(fitted)
-        attention = fit_attention(
-            vectors, disease, some, bags.sick[fitted], weight[fitted], seed
-        ).logits(vectors)
+        layers = fit_attention(values, disease, bags.of(fitted), weight[fitted], seed)
+        attention = layers.logits(values)
     return np.array([aggregated(disease[m], attention[m], aggregation, top) for m in bags.members])
 
 

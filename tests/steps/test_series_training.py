@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,14 +12,20 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from model.artefact import CARD, Card
+from model.conformal import Conformal
 from model.decision import HEALTHY
-from model.series_answer import Attention, aggregated
+from model.preprocessing import Preprocessing
+from model.series_answer import Attention, SeriesAnswer, aggregated
 from scans.manifest import ManifestRow
+from steps.errors import StageError
+from steps.training.augmentation import Augmentation
 from steps.training.calibration import Calibration, calibrate
 from steps.training.head import HeadSettings
 from steps.training.multiple_instance import telling_slices
+from steps.training.record import RECORD, OutOfDomainRecord, TrainingRecord, read_record
 from steps.training.series import SeriesFit, fit_curve, fit_series, group_shares
-from steps.training.series_attention import fit_attention
+from steps.training.series_attention import fit_attention, principal_components
 from steps.training.series_bags import Bags, bags_of, labels_are_of_series
 
 CLASSES = ("adenocarcinoma", "normal")
@@ -27,6 +34,11 @@ SHOWN = (4, 5, 6)  # slices of a diseased patient that show the disease
 HEAD = HeadSettings(
     epochs=1, batch_size=64, steps_per_epoch=0, learning_rate=0.1, l2=0.1, dropout=0.0,
     balanced_classes=True, patience=0,
+)  # fmt: skip
+
+VIEWS = Augmentation(
+    views=0, flip=False, rotation_deg=0, shift=0, zoom=0, brightness=0, histogram_match=0,
+    contrast=0,
 )  # fmt: skip
 
 
@@ -183,9 +195,21 @@ def bags_with_distractors(seed: int) -> tuple[NDArray[np.float32], NDArray[np.fl
     return features, logit.ravel(), Bags(members, (~sick).astype(np.int64), sick, names)
 
 
+def fitted_attention(
+    features: NDArray[np.float32], logit: NDArray[np.float64], bags: Bags
+) -> Attention:
+    components = principal_components(features)
+    layers = fit_attention(components.values(features), logit, bags, np.ones(80), seed=0)
+    attention = layers.on_features(components)
+    np.testing.assert_allclose(
+        attention.logits(features), layers.logits(components.values(features)), atol=1e-4
+    )
+    return attention
+
+
 def test_attention_learns_which_slices_to_listen_to() -> None:
     features, logit, bags = bags_with_distractors(0)
-    attention = fit_attention(features, logit, bags, bags.sick, np.ones(80), seed=0)
+    attention = fitted_attention(features, logit, bags)
     fresh, other, new = bags_with_distractors(1)
     weight = attention.logits(fresh)
     scores = {
@@ -200,7 +224,7 @@ def test_attention_learns_which_slices_to_listen_to() -> None:
 def test_attention_survives_its_file(tmp_path: Path) -> None:
     assert Attention.read(tmp_path) is None
     features, logit, bags = bags_with_distractors(0)
-    attention = fit_attention(features, logit, bags, bags.sick, np.ones(80), seed=0)
+    attention = fitted_attention(features, logit, bags)
     attention.write(tmp_path)
     read = Attention.read(tmp_path)
     assert read is not None
@@ -225,3 +249,28 @@ def test_patients_weigh_the_same_however_many_series_they_have() -> None:
     weights = group_shares(np.array(["a", "b", "b", "b"]))
     assert weights[0] == pytest.approx(weights[1:].sum())
     assert weights.mean() == pytest.approx(1)
+
+
+def test_a_record_without_series_is_of_an_older_training_and_refused(tmp_path: Path) -> None:
+    record = TrainingRecord(
+        head=HEAD, augmentation=VIEWS, seed=0, fine_tuned_blocks=0, sensitivity=0.9,
+        calibration={}, out_of_domain=OutOfDomainRecord(1.0, 1, 0.02), series={"labels": "slice"},
+    )  # fmt: skip
+    record.write(tmp_path)
+    assert read_record(tmp_path) == record
+    older = json.loads((tmp_path / RECORD).read_text())
+    del older["series"]
+    (tmp_path / RECORD).write_text(json.dumps(older))
+    with pytest.raises(StageError, match=r"from another version .* Run training again"):
+        read_record(tmp_path)
+
+
+def test_a_card_keeps_how_series_are_answered(tmp_path: Path) -> None:
+    answer = SeriesAnswer("top_mean", 3, 1.5, -0.25, 0.25, Conformal(0.1, (0.5, 0.75)))
+    card = Card(CLASSES, Preprocessing(), "f32", "0" * 64, phantom=True, series=answer)
+    card.write(tmp_path)
+    assert Card.read(tmp_path) == card
+    fields = json.loads((tmp_path / CARD).read_text())
+    del fields["series"], fields["series_spacing_mm"]  # as cards were before there were series
+    (tmp_path / CARD).write_text(json.dumps(fields))
+    assert Card.read(tmp_path).series is None
