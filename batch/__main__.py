@@ -175,7 +175,7 @@ def main(
         engine=engine,
         master=master,
         series=series,
-        series_table=series_table,
+        series_table=series_table or None,
     )
     if master and engine != "spark":
         raise click.UsageError("--master belongs to --engine spark. Add --engine spark.")

@@ -103,7 +103,7 @@ def run_job(settings: JobSettings, stop: threading.Event) -> dict[str, Any]:
                 _refuse_to_finish_if_stopped(run)
                 counts, kept = _finish(settings, output, run)
                 lock.check()
-                series = _finish_series(settings, output, model, given, run)
+                series = _finish_series(settings, output, model, given, lock, run)
                 lock.check()
                 summary = summarise(settings, pinned, counts, kept, series, run, tracked.run_id)
                 write_results(store, summary, counts)
@@ -204,6 +204,7 @@ def _finish_series(
     output: Output,
     model: ModelProcess,
     given: GivenSeries | None,
+    lock: Lock,
     run: RunState,
 ) -> SeriesOutcome:
     """Bring places and series table up to date, with the engine that was asked for."""
@@ -216,11 +217,14 @@ def _finish_series(
         else:
             tables = answers(slices.sorted(parts), model, made_from)
         for table in tables:
+            lock.check()
             _refuse_to_finish_if_stopped(run)
             yield table
 
     wanted: Answer | None = answer if settings.series else None
+    began = time.monotonic()
     outcome = finish_series(output, model.pinned, given, wanted)
+    run.series_s = time.monotonic() - began
     if outcome.sentence:
         log(outcome.sentence)
     return outcome

@@ -35,6 +35,7 @@ class RunState:
     bytes_read: int = 0
     rows_scored: int = 0
     rows_failed: int = 0
+    series_s: float = 0.0  # that places and series table took
 
     @property
     def rows_written(self) -> int:

@@ -58,6 +58,7 @@ def summarise(
         "rows_written": run.rows_written,
         **kept,
         "scans_per_s": round(run.rows_written / seconds, 3) if run.rows_written else None,
+        "series_time_s": round(run.series_s, 3),
         "wall_time_s": round(time.monotonic() - run.started, 3),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(*(["pyspark"] if settings.engine == "spark" else [])),

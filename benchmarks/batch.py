@@ -3,10 +3,13 @@
     python -m benchmarks.batch speed  --scans FOLDER --model-uri artifacts/training/model
     python -m benchmarks.batch memory --objects 1000 --objects 50000
     python -m benchmarks.batch kills
+    python -m benchmarks.batch series --scans FOLDER_OF_DICOM --model-uri artifacts/training/model
+    python -m benchmarks.batch series-memory --slices 100000 --slices 1000000
 
-Each starts an S3 server of its own (SeaweedFS, credentials enforced) and runs the job as a user
-does, in a process of its own. Every ratio is against something measured in the same run. The third
-kills the job again and again while some of the objects kill its model, and counts the rows.
+The first three start an S3 server of their own (SeaweedFS, credentials enforced). The job runs as a
+user runs it, in a process of its own. Every ratio is against something measured in the same run.
+The third kills the job again and again while some of the objects kill its model, and counts the
+rows; the last two are about the series table.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import Any
 import click
 import pyarrow.parquet as pq
 
+from benchmarks.batch_series import series, series_memory
 from benchmarks.job_and_rivals import Rival, run_job
 from tests.batch.fault_proxy import fault_proxy
 from tests.batch.kills import SEED, finish_despite_kills, save_slow_model
@@ -265,6 +269,10 @@ def _killed_job(
     names = [row["uri"].removeprefix("s3://bench/") for row in rows]
     failed = sorted(name for name, row in zip(names, rows, strict=True) if row["error"])
     return asdict(killed) | {"rows": len(rows), "distinct": len(set(names)), "failed": failed}
+
+
+main.add_command(series)
+main.add_command(series_memory)
 
 
 def _server(scratch: Path) -> Any:

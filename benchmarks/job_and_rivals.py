@@ -47,15 +47,23 @@ class Rival:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job did. `scans_per_s` is its summary's, without the time in which it was paused."""
+    """What a job did. `scans_per_s` is its summary's, without the time in which it was paused.
+
+    `series_share` is the part of the same time that places and series table took.
+    """
 
     summary: dict[str, Any]
     scans_per_s: float
+    series_share: float
     peak_bytes: int  # of the job and its model's process together
 
 
 def run_job(
-    server: S3Server, where: str, model_uri: str, *options: str, rivals: Sequence[Rival] = ()
+    server: S3Server | None,
+    where: str,
+    model_uri: str,
+    *options: str,
+    rivals: Sequence[Rival] = (),
 ) -> Outcome:
     """Run the job on the scans below `where`.
 
@@ -70,7 +78,7 @@ def run_job(
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env=os.environ | server.env(),
+        env=os.environ | (server.env() if server else {}),
         stdout=subprocess.PIPE,
         start_new_session=True,  # a group that is paused as one: the job and its model's process
     )
@@ -87,8 +95,15 @@ def run_job(
     summary = json.loads(text)
     seconds = summary["rows_written"] / summary["scans_per_s"]
     began = ended - seconds
-    paused = sum(max(0.0, min(end, ended) - max(start, began)) for start, end in pauses)
-    return Outcome(summary, summary["rows_written"] / (seconds - paused), peak[0])
+    scored_s = seconds - _paused_s(pauses, began, ended)
+    last = ended - summary["series_time_s"]
+    series_s = summary["series_time_s"] - _paused_s(pauses, last, ended)
+    return Outcome(summary, summary["rows_written"] / scored_s, series_s / scored_s, peak[0])
+
+
+def _paused_s(pauses: Sequence[tuple[float, float]], begin: float, end: float) -> float:
+    """Return how long the job stood still between two moments."""
+    return sum(max(0.0, min(stop, end) - max(start, begin)) for start, stop in pauses)
 
 
 def _read_summary(process: subprocess.Popen[bytes]) -> tuple[bytes, float]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
+from batch.faults import CannotRunError
 from batch.series.given import GivenSeries
 from batch.series.sorting import quoted, sorting
 from batch.table.parts import SERIES_COLUMNS
@@ -51,7 +52,13 @@ class LocalSlices:
         number = pa.array([part] * table.num_rows, pa.int32())
         place = pa.array(range(table.num_rows), pa.int32())
         kept = kept.append_column("part", number).append_column("row", place)
-        pq.write_table(kept, self._folder / f"parts/{part}-{next(self._versions)}.parquet")
+        try:
+            pq.write_table(kept, self._folder / f"parts/{part}-{next(self._versions)}.parquet")
+        except OSError as error:
+            raise CannotRunError(
+                f"Cannot copy the slice table to {self._folder} ({error}). Free space there or set "
+                "TMPDIR to a larger folder, then run the same command again."
+            ) from error
 
     def place(self, given: GivenSeries | None) -> Iterator[tuple[int, pa.Table]]:
         """Find series, position and place of every slice.
@@ -170,6 +177,8 @@ def whole_series(tables: Iterable[pa.Table], rows: int, most: int) -> Iterator[S
     held: pa.Table | None = None
     left_out: dict[str, int] = {}
     for table in tables:
+        if not table.num_rows:
+            continue
         held = table if held is None else pa.concat_tables([held, table])
         last = held["series_uid"][-1]
         last_begins = pa.compute.index(held["series_uid"], last).as_py()

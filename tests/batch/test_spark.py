@@ -13,12 +13,14 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from batch.spark import TASKS_PER_SLOT
 from tests.batch.conftest import ROOT, Bucket, Result, clean_environment, png
 from tests.batch.fault_proxy import fault_proxy
 from tests.batch.test_job import COLUMNS, save_model
+from tests.stand_in_series import slice_png
 
 MISSING = [
     name
@@ -138,6 +140,31 @@ def test_one_executor_killed_in_the_middle_costs_nothing_but_time(
     summary = Result(again.returncode, again.stdout, again.stderr).summary
     assert (summary["engine"], summary["objects_read"]) == ("local", 1)
     assert summary["rows"] == OBJECTS + 3
+
+
+def test_a_cluster_makes_the_series_table_that_one_machine_makes(
+    tmp_path: Path, series_model: Path
+) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for n in range(60):
+        (scans / f"{n:02d}").write_bytes(slice_png(f"1.{n % 5}", float(n), 4 * n))
+    tables = []
+    for engine in (("spark", "--master", "local-cluster[2,1,2048]"), ("local",)):
+        out = tmp_path / engine[0]
+        done = subprocess.run(
+            [sys.executable, "-m", "batch", str(scans), str(out), "--model-uri", str(series_model),
+             "--no-tracking", "--engine", *engine],
+            env=clean_environment(
+                tmp_path, SPARK_LOCAL_IP="127.0.0.1", SPARK_LOCAL_HOSTNAME="localhost",
+                SPARK_WORKER_DIR=str(tmp_path / "spark-work"),
+            ),
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["series"] == 5
+        tables.append(pq.read_table(out / "series/part-00000.parquet").drop(["slices_digest"]))
+    assert tables[0].equals(tables[1])
 
 
 def test_spark_reads_the_parts_whatever_they_hold(two_parts: Path, tmp_path: Path) -> None:
