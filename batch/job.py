@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from batch.faults import CannotRunError
 from batch.local import score_here
@@ -18,10 +17,9 @@ from batch.model_process import ModelProcess
 from batch.progress import ProgressDisplay, RunState, log
 from batch.pyfunc import PinnedModel, pinned_model
 from batch.report import summarise
-from batch.series.answers import MadeFrom, answers
-from batch.series.finish import Answer, SeriesOutcome, finish_series
+from batch.series.engine import answer_with
+from batch.series.finish import SeriesOutcome, finish_series
 from batch.series.given import GivenSeries, given_series
-from batch.series.slices import LocalSlices
 from batch.settings import JobSettings
 from batch.source.listing import ScanObject
 from batch.source.selection import SelectedPage
@@ -209,21 +207,13 @@ def _finish_series(
 ) -> SeriesOutcome:
     """Bring places and series table up to date, with the engine that was asked for."""
 
-    def answer(slices: LocalSlices, parts: int, made_from: MadeFrom) -> Iterator[pa.Table]:
-        if settings.engine == "spark":
-            from batch.spark_series import answers_on_spark
+    def check() -> None:
+        lock.check()
+        _refuse_to_finish_if_stopped(run)
 
-            tables = answers_on_spark(settings, model.pinned, output, parts, made_from)
-        else:
-            tables = answers(slices.sorted(parts), model, made_from)
-        for table in tables:
-            lock.check()
-            _refuse_to_finish_if_stopped(run)
-            yield table
-
-    wanted: Answer | None = answer if settings.series else None
+    answer = answer_with(settings, model, output, check) if settings.series else None
     began = time.monotonic()
-    outcome = finish_series(output, model.pinned, given, wanted)
+    outcome = finish_series(output, model.pinned, given, answer)
     run.series_s = time.monotonic() - began
     if outcome.sentence:
         log(outcome.sentence)
