@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,14 @@ PROBE_PNG = base64.b64decode(
 MAX_ERROR_CHARACTERS = 500
 PLAIN = (str, bool, int, float, type(None))
 SERIES = "series"  # the parameter and the column of a model that answers series
-# The model's answers for the series of one call. A batch is no series, so they mean nothing here.
+# What the model says of the series of one call. A batch is no series, so it means nothing here.
 OF_ONE_CALL = {
+    SERIES,
     "series_label",
     "series_probability",
     "series_undecided",
     "key_slice",
+    "position_mm",
     "skipped",
 }
 
@@ -58,12 +59,15 @@ class LoadedPyfunc:
                     f"The model cannot be loaded ({type(first).__name__}: {_one_line(first)}). "
                     "Install the requirements it lists, or choose another --model-uri."
                 ) from error
-        self._answers_series = _answers_series(self.model)
+        self._series_model = _series_model(self.model)
+        self._one_series_each = False
         self.columns = self._probe()
 
     def _probe(self) -> dict[str, str]:
         try:
             frame = self._predict([b"", PROBE_PNG])
+            if self._series_model is not None:
+                frame = self._probe_as_series(frame)
         except Exception as error:  # whatever the model's own code raises
             raise CannotRunError(
                 f"The model gives no rows ({type(error).__name__}: {_one_line(error)}). Expected a "
@@ -76,8 +80,6 @@ class LoadedPyfunc:
             if outputs is not None and not outputs.is_tensor_spec()
             else {}
         )
-        if self._answers_series:
-            frame = frame.drop(columns=[*OF_ONE_CALL, SERIES, "position_mm"], errors="ignore")
         names = [str(name) for name in frame.columns]
         if "error" not in names:
             raise CannotRunError(
@@ -86,16 +88,30 @@ class LoadedPyfunc:
             )
         example = frame.iloc[1].to_dict()
         columns = {n: model_column_type(n, declared.get(n), example[n]) for n in names}
-        return columns | (SERIES_COLUMNS if self._answers_series else {})
+        return columns | (SERIES_COLUMNS if self._series_model is not None else {})
 
-    def _predict(self, images: list[bytes], series: Sequence[str] | None = None) -> Any:
+    def _probe_as_series(self, alone: Any) -> Any:
+        """Find out whether series are answered from a column that slices alone do not have.
+
+        Args:
+            alone: the rows of the probe.
+
+        Returns:
+            The rows from which series are answered.
+        """
+        self._one_series_each = True
+        frame = self._predict([b"", PROBE_PNG])
+        frame = frame.drop(columns=list(OF_ONE_CALL), errors="ignore")
+        self._one_series_each = list(frame.columns) != list(alone.columns)
+        return frame
+
+    def _predict(self, images: list[bytes]) -> Any:
         import pandas as pd
 
         columns = {"image": pd.Series(images, dtype=object)}
-        if series is not None:
-            columns[SERIES] = pd.Series(series, dtype=object)
-        params = {"params": {SERIES: True}} if self._answers_series else {}
-        frame = self.model.predict(pd.DataFrame(columns), **params)
+        if self._one_series_each:  # so that the model skips none
+            columns[SERIES] = pd.Series([f"slice {n}" for n in range(len(images))], dtype=object)
+        frame = self.model.predict(pd.DataFrame(columns))
         if not isinstance(frame, pd.DataFrame):
             raise TypeError(f"expected a DataFrame, received {type(frame).__name__}")
         if len(frame) != len(images):
@@ -109,7 +125,7 @@ class LoadedPyfunc:
         """
         try:
             rows = self._predict(images).to_dict("records")
-            if self._answers_series:
+            if self._series_model is not None:
                 rows = self._with_place(images, rows)
             return [{str(k): _plain(v) for k, v in row.items()} for row in rows]
         except Exception as error:  # whatever the model's own code raises
@@ -118,21 +134,14 @@ class LoadedPyfunc:
         return [row for image in images for row in self.score([image])]
 
     def _with_place(self, images: list[bytes], rows: list[Row]) -> list[Row]:
-        """Return rows as the slice table has them: with series and position, and all scored.
-
-        The model skips slices that lie near another one of their series. Here each object has a
-        row of its own, so those are scored as slices of a series each.
-        """
-        skipped = [n for n, row in enumerate(rows) if row.get("skipped") in (True, np.True_)]
-        if skipped:
-            alone = self._predict([images[n] for n in skipped], [f"slice {n}" for n in skipped])
-            for n, row in zip(skipped, alone.to_dict("records"), strict=True):
-                place = {name: rows[n].get(name) for name in (SERIES, "position_mm")}
-                rows[n] = row | place
+        """Return rows as the slice table has them: with the series and position of each slice."""
+        places = self._series_model.series_plan(images)
         return [
-            {name: value for name, value in row.items() if name not in (*OF_ONE_CALL, SERIES)}
-            | {"series_uid": row.get(SERIES) or None}
-            for row in rows
+            {name: value for name, value in row.items() if name not in OF_ONE_CALL}
+            | {"series_uid": series or None, "position_mm": position_mm}
+            for row, series, position_mm in zip(
+                rows, places[SERIES], places["position_mm"], strict=True
+            )
         ]
 
     def series_rows(self, slices: Any) -> list[Row]:
@@ -143,7 +152,7 @@ class LoadedPyfunc:
         """
         series = list(dict.fromkeys(slices[SERIES]))
         try:
-            frame = self.model.unwrap_python_model().series_rows(slices)
+            frame = self._series_model.series_rows(slices)
             rows = [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
             if [row.get(SERIES) for row in rows] != series:
                 raise ValueError(f"expected a row for each of {len(series)} series, in order")
@@ -162,15 +171,20 @@ class LoadedPyfunc:
         return row if key is None else row | {"key_slice": int(own[int(key)])}
 
 
-def _answers_series(model: Any) -> bool:
-    """Return whether a pyfunc takes the parameter `series` and has the method `series_rows`."""
+def _series_model(model: Any) -> Any:
+    """Return a pyfunc's own object if it answers series, else None.
+
+    It then takes the parameter `series` and has the methods `series_plan`, from headers to the
+    series and position of each slice, and `series_rows`, from rows to one answer per series.
+    """
     params = model.metadata.get_params_schema()
     if params is None or SERIES not in {param.name for param in params.params}:
-        return False
+        return None
     try:
-        return hasattr(model.unwrap_python_model(), "series_rows")
+        own = model.unwrap_python_model()
     except Exception:  # MLflow's own exception, where it is no Python model
-        return False
+        return None
+    return own if hasattr(own, "series_rows") and hasattr(own, "series_plan") else None
 
 
 def _plain(value: Any) -> str | bool | int | float | None:

@@ -67,6 +67,17 @@ class WithSeries(mlflow.pyfunc.PythonModel):
         columns = [*SLICE, *OF_SERIES] if asked else list(SLICE)
         return pd.DataFrame(rows, columns=columns, dtype=object)
 
+    def series_plan(self, images, series=None):
+        found = []
+        for image in images:
+            try:
+                text = Image.open(io.BytesIO(image)).text
+            except Exception:
+                text = {}
+            position = text.get("position")
+            found.append((text.get("series"), None if position is None else float(position), False))
+        return pd.DataFrame(found, columns=["series", "position_mm", "skipped"], dtype=object)
+
     def series_rows(self, rows):
         if (rows["label"] == "kills").any():
             os.kill(os.getpid(), 9)
