@@ -146,7 +146,7 @@ def test_sigkill_at_random_moments_of_the_end_of_a_job(
         assert len({one["slices_digest"] for one in rows}) <= 2, "the old ones and the new ones"
         if (tmp_path / SUCCESS).exists():
             check(tmp_path)
-    assert kills >= 3, "they must meet a job at work"
+    assert kills >= 2, "they must meet a job at work"
     process = context.Process(target=finish, args=(str(tmp_path),))
     process.start()
     process.join()
