@@ -18,6 +18,7 @@ from .artefact import Head
 from .body import Box
 
 HEATMAP_SIDE_PX = 224
+FADE_SHARE = 1 / 14  # of the box's side, half a cell of the 7 x 7 feature map: no evidence is finer
 COLOUR = (255, 96, 0)  # orange: stands out on grey, and is no class's colour
 
 
@@ -55,14 +56,43 @@ def heatmap_png(evidence: NDArray[np.float64], box: Box) -> str:
     Returns:
         Base64 text of an RGBA PNG that covers the whole scan once it is stretched to the scan's
         size: one colour, opaque where the evidence is strongest, clear where there is none, where
-        it speaks against the label, and outside of what the network saw.
+        it speaks against the label, and outside of what the network saw. It fades out towards
+        the edges of what the network saw, where a sharp edge would look like a finding.
     """
     picture = np.zeros((HEATMAP_SIDE_PX, HEATMAP_SIDE_PX, 4), dtype=np.uint8)
     picture[..., :3] = COLOUR
-    picture[..., 3] = (whole_scan(evidence, box) * 255).round().astype(np.uint8)
+    opacity = whole_scan(evidence, box) * fade(box)
+    picture[..., 3] = (opacity * 255).round().astype(np.uint8)
     png = io.BytesIO()
     Image.fromarray(picture).save(png, "PNG", optimize=True)
     return base64.b64encode(png.getvalue()).decode("ascii")
+
+
+def fade(box: Box) -> NDArray[np.float64]:
+    """Return a factor that falls to 0 at the edges of a box that lie inside the scan.
+
+    Args:
+        box: what the network saw of the scan.
+
+    Returns:
+        (HEATMAP_SIDE_PX, HEATMAP_SIDE_PX), 0-1; 1 outside of the box.
+    """
+    left, top, right, bottom = (round(edge * HEATMAP_SIDE_PX) for edge in box)
+    result = np.ones((HEATMAP_SIDE_PX, HEATMAP_SIDE_PX))
+    result[top:bottom, left:right] = np.outer(_ramps(top, bottom), _ramps(left, right))
+    return result
+
+
+def _ramps(start: int, stop: int) -> NDArray[np.float64]:
+    length = stop - start
+    inside = np.arange(length) + 0.5
+    width = max(FADE_SHARE * length, 1.0)
+    ramps = np.ones(length)
+    if start > 0:
+        ramps = np.minimum(ramps, inside / width)
+    if stop < HEATMAP_SIDE_PX:
+        ramps = np.minimum(ramps, inside[::-1] / width)
+    return ramps
 
 
 def whole_scan(evidence: NDArray[np.float64], box: Box) -> NDArray[np.float64]:

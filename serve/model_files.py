@@ -20,6 +20,8 @@ SYNTHETIC = (
 COLUMN = "image"
 SCORES_ARTIFACT = "registry/scores.json"  # in the run that a registered version came from
 SCORE_TAG = "score."
+CARD_FILE = "MODEL_CARD.md"
+MAX_CARD_CHARACTERS = 50_000  # of GET /model's answer
 EXTERNAL_TAG = "external."
 DIGESTS = ("model_digest", "network_sha256")  # of this and of older layouts
 METADATA_SHOWN = (
@@ -41,6 +43,7 @@ class ModelFiles:
         scores: on the test split, with their intervals, as evaluation's scores.json has them.
         external: by name of the set, scores on scans that the model was not made from, each with
             the digest of the model where it is known.
+        card: the model card as Markdown, as far as there is one.
     """
 
     folder: Path
@@ -50,6 +53,7 @@ class ModelFiles:
     aliases: list[str] = field(default_factory=list)
     scores: dict[str, Any] | None = None
     external: dict[str, dict[str, Any]] = field(default_factory=dict)
+    card: str | None = None
 
 
 class ModelNotFoundError(Exception):
@@ -76,6 +80,7 @@ def fetch(model_uri: str) -> ModelFiles:
                 folder,
                 scores=scores_beside(folder) or scores_beside(project, named=True),
                 external=external_beside(folder) or external_beside(project),
+                card=card_beside(folder) or card_beside(project),
             )
     except Exception as error:  # MLflow's, an object store's, a tracking server's, the disk's
         raise ModelNotFoundError(
@@ -149,6 +154,7 @@ def registered_version(model_uri: str) -> ModelFiles | None:
         stage=None if found.current_stage in (None, "None") else found.current_stage,
         aliases=sorted(alias for alias, held in aliases.items() if str(held) == str(version)),
         external=external_in_tags(found.tags),
+        card=(found.description or "").strip()[:MAX_CARD_CHARACTERS] or None,
     )
 
 
@@ -192,6 +198,14 @@ def external_beside(folder: Path) -> dict[str, dict[str, Any]]:
         scores = json.loads(file.read_text(encoding="utf-8"))
         found[file.parent.name] = shown_external(scores)
     return found
+
+
+def card_beside(folder: Path) -> str | None:
+    """Return the model card in a checkout, or beside a model; None if there is none."""
+    file = folder / CARD_FILE
+    if not file.is_file():
+        return None
+    return file.read_text(encoding="utf-8", errors="replace")[:MAX_CARD_CHARACTERS]
 
 
 def external_in_tags(tags: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -268,5 +282,6 @@ def about(files: ModelFiles, metadata: Any) -> dict[str, Any]:
             if scores_of_model(scores, *digests)
         },
         "synthetic": SYNTHETIC if own.get("phantom") else None,
+        "card": files.card,
         "notice": NOTICE,
     }

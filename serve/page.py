@@ -1,14 +1,27 @@
-"""The answer to the page's form where there is no JavaScript, as HTML."""
+"""The answer to the page's form where there is no JavaScript, as plain tables."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
-from serve.http.html import html_page, percent
+from serve.answers import (
+    kind_of,
+    kind_of_series,
+    least_share,
+    percent,
+    why_label,
+    why_series,
+)
+from serve.http.html import html_page
 from serve.predict import Answer
 
-OPTIONAL_COLUMNS = ("error", "out_of_domain", "undecided")  # models of older layouts lack some
+UNLIKE = "This does not look like the scans the model was trained on: do not rely on the answer."
+UNCERTAIN = (
+    "The model cannot tell the classes apart here at the error rate it was made for: do not rely "
+    "on the likelier one."
+)
+SKIPPED = "Not scored: a neighbour of its series was."
 
 
 def results_page(answer: Answer, about: dict[str, Any]) -> bytes:
@@ -18,32 +31,72 @@ def results_page(answer: Answer, about: dict[str, Any]) -> bytes:
         answer: as POST /predict gives it to programs.
         about: the answer of GET /model.
     """
-    rows = [row for row in answer.rows if not row.get("skipped")]
+    rows = answer.rows
+    classes = [name for row in rows[:1] for name in row if name.startswith("p_")]
     return html_page(
         "results.html.j2",
-        rows=[shown(row, about) for row in rows],
-        series=answer.series or [],
+        rows=[shown(row, classes, about) for row in rows],
+        classes=[in_words(name.removeprefix("p_")) for name in classes],
+        series=[shown_series(one, about) for one in answer.series or []],
         left_out=answer.left_out,
-        about=about,
+        notice=about["notice"],
         model_line=model_line(about),
     )
 
 
-def shown(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with every column that the page shows, and with why it has its label."""
-    complete = dict.fromkeys(OPTIONAL_COLUMNS) | row
-    probabilities = {name: p for name, p in row.items() if name.startswith("p_") and p is not None}
-    likeliest = all(p <= row["probability"] for p in probabilities.values())
-    healthy = [probabilities.get(f"p_{name}") for name in about["healthy_classes"]]
-    threshold, why = about["threshold"], ""
-    if healthy and None not in healthy and threshold is not None:
-        disease = 1 - math.fsum(p for p in healthy if p is not None)
-        side = "below" if disease < threshold else "at or above"
-        why = (
-            f"Probability of disease {percent(disease)}, {side} the model's threshold of "
-            f"{percent(threshold)}."
-        )
-    return complete | {"likeliest": likeliest, "why": why}
+def in_words(name: str) -> str:
+    """Return a class name as people write it."""
+    return name.replace(".", " ").replace("_", " ")
+
+
+def answer_in_words(kind: str, label: str | None) -> str:
+    """Return an answer: what must not be relied on comes before the label."""
+    heads = {"out_of_domain": "Out of domain", "undecided": "Undecided"}
+    if kind in heads:
+        return f"{heads[kind]}; nearest label: {in_words(label or '')}"
+    return in_words(label or "")
+
+
+def shown(row: dict[str, Any], classes: Sequence[str], about: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page's table shows of a row."""
+    kind, least = kind_of(row), least_share(about)
+    remarks = {
+        "failed": row.get("error"),
+        "skipped": SKIPPED,
+        "out_of_domain": UNLIKE,
+        "undecided": UNCERTAIN,
+    }
+    scored = kind not in ("failed", "skipped")
+    return {
+        "file": row.get("file") or "unnamed file",
+        "kind": kind,
+        "answer": answer_in_words(kind, row.get("label")) if scored else "",
+        "p": [percent(row[name], least) if scored else "" for name in classes],
+        "remark": remarks[kind] if kind in remarks else why_label(row, about),
+    }
+
+
+def shown_series(answer: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page's table shows of a series."""
+    kind = kind_of_series(answer)
+    remarks = {"out_of_domain": UNLIKE, "undecided": UNCERTAIN}
+    if kind in ("failed", "unanswered"):
+        why = answer.get("error") or "This series has no answer."
+    else:
+        why = " ".join(filter(None, (remarks.get(kind), why_series(answer, about))))
+    return {
+        "series": answer["series"],
+        "kind": kind,
+        "answer": answer_in_words(kind, answer.get("label")) if answer.get("label") else "",
+        "why": why,
+        "counts": ", ".join(
+            f"{answer[name]} {word}"
+            for name, word in (("scored", "scored"), ("skipped", "skipped"), ("failed", "failed"))
+            if answer.get(name)
+        ),
+        "slices": answer.get("slices"),
+        "key_slice": answer.get("key_slice"),
+    }
 
 
 def model_line(about: dict[str, Any]) -> str:

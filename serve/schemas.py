@@ -92,6 +92,7 @@ def schemas(classes: Sequence[str], params: dict[str, str]) -> Schema:
                 "params": {"type": "object", "additionalProperties": text},
                 "scores": nullable("object", "On the test split, with 95 % intervals."),
                 "external": {"type": "object", "description": "Scores on sets from elsewhere."},
+                "card": nullable("string", "The model card, as Markdown."),
                 "notice": text,
                 "max_body_bytes": {"type": "integer"},
                 "max_rows": {"type": "integer"},

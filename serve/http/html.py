@@ -11,27 +11,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 
 
-def percent(p: float) -> str:
-    """Return a probability as a percentage that never rounds to certainty."""
-    if 0 < p < 0.001:
-        return "< 0.1 %"
-    if 0.999 < p < 1:
-        return "> 99.9 %"
-    return f"{100 * p:.1f} %"
-
-
 @functools.cache
 def environment() -> Environment:
     """Return jinja2 with every value escaped, and an error for every name that is missing."""
-    made = Environment(
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["percent"] = percent
-    return made
 
 
 def html_page(template: str, **values: Any) -> bytes:

@@ -52,6 +52,20 @@ def test_no_evidence_gives_a_clear_picture() -> None:
     assert whole_scan(np.full((7, 7), -0.5), WHOLE).max() == 0
 
 
+def test_a_heatmap_fades_out_at_edges_inside_the_scan_only() -> None:
+    box = (0.25, 0.5, 0.75, 1.0)
+    picture = Image.open(io.BytesIO(base64.b64decode(heatmap_png(np.ones((7, 7)), box))))
+    opacity = np.asarray(picture)[..., 3].astype(int)
+    left, top, right = (round(edge * HEATMAP_SIDE_PX) for edge in box[:3])
+    inside = opacity[top:, left:right]
+    edges = np.concatenate([inside[0], inside[:, 0], inside[:, -1]])
+    assert edges.max() < 0.25 * 255  # from one pixel to the next, no sharp step
+    middle = inside.shape[1] // 2
+    assert np.abs(np.diff(inside[:, middle])).max() < 0.25 * 255
+    assert inside[-1, middle] == 255  # the scan ends there: no edge to be seen
+    assert opacity[: top - 1].max() == opacity[:, : left - 1].max() == 0
+
+
 def test_a_heatmap_lies_where_the_body_is() -> None:
     covered = whole_scan(np.ones((7, 7)), (0.25, 0.5, 0.75, 1.0)) > 0.5
     rows, columns = np.nonzero(covered)

@@ -12,10 +12,12 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from tests.serve import browser
+from tests.serve.axe import violations
 from tests.serve.browser import DESKTOP, PHONE, Page, running_browser
 from tests.serve.conftest import png
 from tests.serve.server_process import ServerProcess
 from tests.serve.test_page import write
+from tests.serve.test_page_series import study
 
 pytestmark = pytest.mark.skipif(
     not (browser.CHROMIUM and browser.DRIVER),
@@ -95,6 +97,65 @@ def test_contrast_and_width(page: Page, size: tuple[int, int], scheme: str, tmp_
     assert width <= shown
 
 
+BOTH = [(DESKTOP, "light"), (PHONE, "dark")]
+OTHERS = [(DESKTOP, "dark"), (PHONE, "light")]
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [*BOTH, *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS)],
+    ids=lambda value: value if isinstance(value, str) else ("desktop", "phone")[value == PHONE],
+)
+def test_axe_finds_nothing_in_any_state(
+    page: Page, size: tuple[int, int], scheme: str, tmp_path: Path
+) -> None:
+    found: dict[str, list[str]] = {}
+    page.look(size, scheme)
+    page.until(lambda: page.find("#about").is_displayed())
+    page.find("#about summary").click()
+    found["empty, about the model"] = violations(page)
+    scans = write(tmp_path, good=png(60), wall=png(255, size=6), unsure=b"undecided", broken=b"x")
+    page.choose([*scans, study(tmp_path, A={0.0: 90, 10.0: 30}, B={0.0: 30, 10.0: 60})])
+    page.status_ends("9 scans done", "2 series.")
+    page.find("#left-out summary").click()
+    page.find("#explain").click()
+    page.driver.execute_script("document.querySelector('.series .heat').click()")
+    page.until(lambda: page.find(".series .glow").is_displayed())
+    found["scans, series, heat map, files left out"] = violations(page)
+    page.driver.execute_script("document.querySelector('.series .compare').click()")
+    page.until(lambda: len(page.texts("#stage .caption")) == 2)
+    page.find("#stage .measure").click()
+    found["two series side by side"] = violations(page)
+    page.find("#stage-close").click()
+    page.driver.execute_script("document.querySelector('.enlarge:enabled').click()")
+    page.until(lambda: page.find("#stage .sheet").is_displayed())
+    found["one scan enlarged"] = violations(page)
+    assert not any(found.values()), found
+    assert len(found) == 4
+
+
+def test_axe_finds_nothing_without_a_key_and_without_javascript(
+    driver: browser.webdriver.Chrome,
+    trial_server: ServerProcess,
+    keyed_server: ServerProcess,
+    tmp_path: Path,
+) -> None:
+    page = Page(driver, keyed_server.url)
+    page.look(PHONE)
+    page.until(lambda: page.find("#key-dialog").is_displayed())
+    found = {"key dialogue": violations(page)}
+    page.find("#key-later").click()
+    found["key missing"] = violations(page)
+    page = Page(driver, trial_server.url)
+    page.look(DESKTOP, "dark", scripts=False)
+    page.choose([*write(tmp_path, good=png(60), broken=b"x"), study(tmp_path, A={0.0: 9, 9.0: 3})])
+    page.find("#form button[type=submit]").click()
+    page.until(lambda: "Results for" in page.find("h1").text)
+    page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    found["tables"] = violations(page)
+    assert not any(found.values()), found
+
+
 def test_targets_on_a_phone(page: Page, tmp_path: Path) -> None:
     with_results(page, tmp_path, PHONE, "light")
     assert page.find(".camera").is_displayed()
@@ -118,16 +179,19 @@ def test_keyboard_reaches_everything_and_shows_where_it_is(page: Page, tmp_path:
     with_results(page, tmp_path, DESKTOP, "light")
     page.driver.execute_script("document.body.tabIndex = -1; document.body.focus()")
     reached: list[str] = []
-    for _ in range(12):
+    for _ in range(40):
         press(page, Keys.TAB)
         name, style, width = page.driver.execute_script(FOCUS)
-        if name == "BODY" or name in reached:
+        if name == "BODY":
             break
         reached.append(name)
         assert style != "none", name
         assert width >= 1, name
-    assert reached[:2] == ["skip", "choose"]
-    assert {"explain", "csv", "clear"} <= set(reached)
+    assert reached[0] == "skip"
+    controls = {"explain", "csv", "print", "clear", "filter", "sort", "choose", "folder"}
+    assert controls <= set(reached)
+    assert [reached.count(name) for name in ("card done", "card failed")] == [2, 1]
+    assert reached.count("enlarge") == 2
     page.driver.execute_script("document.querySelector('#clear').focus()")
     press(page, Keys.ENTER)
     page.until(lambda: page.texts(".card") == [])
