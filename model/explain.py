@@ -18,7 +18,7 @@ from .artefact import Head
 from .body import Box
 
 HEATMAP_SIDE_PX = 224
-FADE_SHARE = 1 / 14  # of the box's side, half a cell of the 7 x 7 feature map: no evidence is finer
+FADE_SHARE = 1 / 7  # of the side of the box: a cell of the 7 x 7 feature map
 COLOUR = (255, 96, 0)  # orange: stands out on grey, and is no class's colour
 
 
