@@ -64,7 +64,7 @@ def disease_probability(row: dict[str, Any], about: dict[str, Any]) -> float | N
     healthy = [row[f"p_{name}"] for name in healthy_classes(classes, about)]
     if not healthy or None in healthy:
         return None
-    return min(1.0, max(0.0, 1 - sum(healthy)))
+    return min(1.0, max(0.0, 1.0 - math.fsum(healthy)))
 
 
 def beside(p: float, threshold: float, least: float, of: str = "the model's threshold") -> str:
