@@ -110,7 +110,7 @@ class Served:
         return f"whitened {self.shrinkage:g}, L2 {self.l2:g}"
 
 
-SERVED = tuple(Served(l2, s) for s in (0.9, 0.95, 0.98, 0.99) for l2 in (10.0, 30.0, 100.0))
+SERVED = tuple(Served(l2, s) for s in (0.85, 0.9, 0.92, 0.95, 0.98, 0.99) for l2 in (30.0, 100.0))
 
 
 def heads() -> dict[str, Fit]:

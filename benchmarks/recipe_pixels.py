@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,12 +14,17 @@ from scipy import ndimage
 
 from benchmarks.recipe_scans import STRANGERS, Scan
 from model.body import WHOLE, Box, body_box, otsu_threshold
-from model.preprocessing import stretched_contrast
+from model.contrast import fixed_medians, stretched_contrast
 from steps.training.augmentation import Donors, matched_histogram
 
 Grey = NDArray[np.uint8]
 SIGMAS_PX = {"gauss": 1.0, "soft": 0.5}  # of smoothing, in pixels of the network
-DARK, BRIGHT = 48, 176  # where the medians of air and tissue go, contrast "medians"
+MEDIANS_AT = {  # where the medians of air and of tissue go
+    f"medians {air}-{tissue}": (air, tissue)
+    for air, tissue in (
+        (32, 192), (48, 176), (64, 160), (80, 144), (80, 176), (48, 144), (32, 128),
+    )
+}  # fmt: skip
 BODY_QUANTILES = (0.05, 0.95)  # of the body's own pixels, contrast "quantiles"
 QUANTILES_AT = (96, 224)  # ... and the levels they go to: air and lung stay below the first
 
@@ -28,7 +34,7 @@ class Variant:
     """One way from grey levels to pixels."""
 
     crop: str = "body"  # fixed, body, lungs, aspect (body, padded to a square), whole
-    contrast: str = "stretched"  # stretched, medians, quantiles (both of the body), equalised
+    contrast: str = "stretched"  # stretched, one of MEDIANS_AT, quantiles, equalised
     smoothing: str = "none"  # none, gauss, soft, down (to 160 pixels and back)
     side: int = 224
     donors: str = "none"  # grey levels of another scan: own source, same class, other sources
@@ -77,12 +83,6 @@ BOXES: dict[str, Callable[[Grey], Box]] = {
     "aspect": body_box,
     "lungs": lung_box,
 }
-CONTRASTS: dict[str, Callable[[Grey], Grey]] = {
-    "stretched": lambda levels: stretched_contrast(levels, 1.0),
-    "equalised": lambda levels: np.asarray(ImageOps.equalize(Image.fromarray(levels))),
-    "medians": lambda levels: _fixed_medians(levels),
-    "quantiles": lambda levels: _fixed_quantiles(levels),
-}
 
 
 def pixels(grey: Grey, variant: Variant) -> Grey:
@@ -107,24 +107,23 @@ def pixels(grey: Grey, variant: Variant) -> Grey:
     return np.repeat(levels[..., np.newaxis], 3, axis=2)
 
 
-def _fixed_medians(levels: Grey) -> Grey:
-    """Move the median of what is dark to DARK and of what is bright to BRIGHT."""
-    threshold = otsu_threshold(np.bincount(levels.ravel(), minlength=256))
-    low, high = np.median(levels[levels <= threshold]), np.median(levels[levels > threshold])
-    return _moved(levels, (float(low), float(high)), (DARK, BRIGHT))
-
-
 def _fixed_quantiles(levels: Grey) -> Grey:
     """Move BODY_QUANTILES of what is brighter than air and lung to fixed levels."""
     threshold = otsu_threshold(np.bincount(levels.ravel(), minlength=256))
     low, high = np.quantile(levels[levels > threshold], BODY_QUANTILES)
-    return _moved(levels, (float(low), float(high)), QUANTILES_AT)
+    scale = (QUANTILES_AT[1] - QUANTILES_AT[0]) / max(high - low, 1.0)
+    moved = (levels - low) * scale + QUANTILES_AT[0]
+    return moved.clip(0, 255).round().astype(np.uint8)
 
 
-def _moved(levels: Grey, here: tuple[float, float], there: tuple[int, int]) -> Grey:
-    scale = (there[1] - there[0]) / max(here[1] - here[0], 1.0)
-    moved: Grey = ((levels - here[0]) * scale + there[0]).clip(0, 255).round().astype(np.uint8)
-    return moved
+CONTRASTS: dict[str, Callable[[Grey], Grey]] = {
+    "stretched": lambda levels: stretched_contrast(levels, 1.0),
+    "equalised": lambda levels: np.asarray(ImageOps.equalize(Image.fromarray(levels))),
+    "quantiles": lambda levels: _fixed_quantiles(levels),
+} | {
+    name: functools.partial(fixed_medians, air=air, tissue=tissue)
+    for name, (air, tissue) in MEDIANS_AT.items()
+}
 
 
 def lent_levels(scans: Sequence[Scan], every: Sequence[Scan], donors: str) -> list[Grey]:

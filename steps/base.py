@@ -58,7 +58,7 @@ def read_base(folder: Path) -> Base:
         preprocessing=Preprocessing(**made["preprocessing"]),
         calibration_images=made["calibration_images"],
         weights_sha256=made["weights_sha256"],
-        feature_blocks=made["feature_blocks"],
+        feature_blocks=made.get("feature_blocks", 1),
     )
 
 

@@ -17,6 +17,7 @@ MODEL_NAME = r"^[^/:]*[^/:\s][^/:]*$"  # what MLflow's registry takes
 Precision = Literal["int8", "bf16", "f32"]
 Crop = Literal["body", "fixed"]
 LabelLevel = Literal["auto", "slice", "series"]
+ContrastKind = Literal["medians", "stretched"]
 
 
 def _number(value: Any) -> Any:
@@ -138,12 +139,17 @@ class PrepareBaseModel(Section):
         description="Share of the width and of the height that a `fixed` crop cuts off at each "
         "side.",
     )
+    contrast_kind: ContrastKind = Field(
+        "medians",
+        description="How grey levels of any window become alike: `medians`, those of air and of "
+        "tissue go to fixed levels, or `stretched`, the whole range fills 0-255.",
+    )
     contrast_cutoff_percent: Real = Field(
         1,
         ge=0,
         le=49,
         description="Percentage of the darkest and of the brightest pixels that saturate when the "
-        "contrast is stretched.",
+        "contrast is `stretched`.",
     )
     feature_blocks: Whole = Field(
         1,
@@ -178,7 +184,7 @@ class Training(Section):
     )
     l2: Real = Field(30, ge=0, description="L2 penalty on the head's kernel.")
     shrinkage: Real = Field(
-        0.95,
+        0.92,
         gt=0,
         le=1,
         description="How far the covariance within classes, which features are whitened by, is "

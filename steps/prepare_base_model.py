@@ -112,6 +112,7 @@ def main(settings: PrepareBaseModel, data: Path, output: Path) -> None:
                 settings.crop_fraction,
                 settings.contrast_cutoff_percent,
                 settings.crop,
+                settings.contrast_kind,
             ),
             calibration_images=settings.calibration_images,
             seed=settings.seed,

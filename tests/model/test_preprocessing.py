@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.contrast import AIR_LEVEL, TISSUE_LEVEL, fixed_medians, stretched_contrast
 from model.decoding.scan_file import decode_grey
-from model.preprocessing import Preprocessing, prepared_pixels, scan_pixels, stretched_contrast
+from model.preprocessing import Preprocessing, prepared_pixels, scan_pixels
 from tests.model.test_images import GREY, GREY_PNG, LOSSY, encode, slice_pixels
 
 SETTINGS = Preprocessing()
@@ -19,7 +20,9 @@ def test_pixels_are_square_rgb_of_equal_channels() -> None:
     assert pixels.shape == (224, 224, 3)
     assert pixels.dtype == np.uint8
     assert (pixels == pixels[..., :1]).all()
-    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert (pixels.min(), pixels.max()) != (0, 255)
+    stretched = scan_pixels(GREY_PNG, Preprocessing(contrast_kind="stretched"))
+    assert (stretched.min(), stretched.max()) == (0, 255)
     assert scan_pixels(GREY_PNG, Preprocessing(image_size_px=32)).shape == (32, 32, 3)
 
 
@@ -71,8 +74,30 @@ def test_a_picture_shrinks_with_antialiasing() -> None:
     stripes[:, ::2] = 255
     stripes[:100] = 0
     stripes[-100:] = 255  # so that the stretch has something to hold on to
-    pixels = prepared_pixels(stripes, FIXED)
+    settings = Preprocessing(crop="fixed", contrast_kind="stretched")
+    pixels = prepared_pixels(stripes, settings)
     assert np.abs(pixels[60:160].astype(int) - 128).max() < 24
+
+
+def test_medians_of_air_and_tissue_are_fixed_whatever_the_window() -> None:
+    rng = np.random.default_rng(0)
+    hounsfield = np.where(rng.random((200, 200)) < 0.4, -850.0, 40.0) + rng.normal(
+        0, 40, (200, 200)
+    )
+    hounsfield[:20] = 700  # bone and contrast agent, which windows cut off differently
+    shown = []
+    for centre, width in ((-600, 1500), (-500, 1400), (-200, 2000)):
+        window = ((hounsfield - centre) / width + 0.5).clip(0, 1)
+        shown.append(fixed_medians((window * 255).round().astype(np.uint8)))
+        lung, tissue = hounsfield < -400, (hounsfield > -400) & (hounsfield < 400)
+        assert np.median(shown[-1][lung]) == pytest.approx(AIR_LEVEL, abs=1)
+        assert np.median(shown[-1][tissue]) == pytest.approx(TISSUE_LEVEL, abs=8)
+    assert np.abs(shown[0].astype(int) - shown[1]).mean() < 6
+
+
+@pytest.mark.parametrize("level", [0, 77, 255])
+def test_medians_of_a_blank_picture_give_a_blank_one(level: int) -> None:
+    assert len(np.unique(fixed_medians(np.full((64, 64), level, np.uint8)))) == 1
 
 
 def test_the_stretch_keeps_the_order_of_levels_and_the_input() -> None:

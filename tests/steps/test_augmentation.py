@@ -21,7 +21,7 @@ NONE = Augmentation(
     histogram_match=0,
     contrast=0,
 )
-PLAIN = Preprocessing(64, crop="fixed", crop_fraction=0, contrast_cutoff_percent=0)
+PLAIN = Preprocessing(64, 0, 0, crop="fixed", contrast_kind="stretched")
 
 
 @pytest.fixture
