@@ -135,7 +135,7 @@ def fill(table: Table, known: Callable[[Variant], Arrays], only: tuple[str, ...]
     for variant in filter(wanted, VARIANTS):
         arrays = known(variant)
         plain = variant in (BODY, SERVED_PIXELS)
-        for pooling in VECTORS if plain else FULL:
+        for pooling in VECTORS if variant == SERVED_PIXELS else FULL:
             own = vectors(arrays, pooling)
             compared = variant == BODY and pooling in FULL
             smoothed = vectors(known(SMOOTHED), pooling) if compared else None
