@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -50,7 +52,7 @@ def stretched_contrast(grey: NDArray[np.uint8], cutoff_percent: float) -> NDArra
     return _looked_up((np.arange(256) - low) * (255 / max(high - low, 1.0)), grey)
 
 
-def _looked_up(levels: NDArray[np.float64], grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _looked_up(levels: NDArray[np.floating[Any]], grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     table: NDArray[np.uint8] = levels.clip(0, 255).round().astype(np.uint8)
     return np.take(table, grey)
 
