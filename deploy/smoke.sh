@@ -106,7 +106,7 @@ pass "process is not root, root is read-only, TensorFlow is not inside"
 
 probe=$("$tool" image inspect -f '{{json .Config.Healthcheck.Test}}' "$image" 2>/dev/null ||
     "$tool" image inspect -f '{{json .HealthCheck.Test}}' "$image")
-grep -q /health <<<"$probe" || broken "expected a HEALTHCHECK that asks /health, found $probe"
+grep -q /readyz <<<"$probe" || broken "expected a HEALTHCHECK that asks /readyz, found $probe"
 "$tool" exec "$name" python -c "import json, subprocess, sys
 kind, *command = json.loads(sys.argv[1])
 assert kind == 'CMD', kind

@@ -12,7 +12,7 @@ import click
 
 from serve.http.access import KEYS_VARIABLE, is_loopback, read_keys
 from serve.http.request_limits import RequestLimits
-from serve.log import set_up_logging
+from serve.log import FORMATS, TEXT, set_up_logging
 from serve.model_files import ModelNotFoundError
 from serve.process import CannotStartError, serve_alone, serve_with_workers
 from serve.settings import ServerSettings
@@ -93,6 +93,13 @@ def checked_keys(key_file: Path | None, host: str, no_auth: bool) -> tuple[str, 
     type=click.IntRange(0),
     help="Of those places, most for one client: one API key from one address.",
 )
+@click.option(
+    "--log-format",
+    default=TEXT,
+    show_default=True,
+    type=click.Choice(FORMATS),
+    help="Lines of the log: text for people, or a JSON object each.",
+)
 @click.option("--request-timeout-s", default=60.0, show_default=True, type=click.FloatRange(0.1))
 def main(
     model_uri: str,
@@ -109,12 +116,13 @@ def main(
     max_series_mb: int,
     max_in_flight: int,
     max_in_flight_per_client: int,
+    log_format: str,
     request_timeout_s: float,
 ) -> None:
     """Serve a model over HTTP: MLflow's scoring API, /predict for files, and a page to try it."""
     # Until uvicorn takes over, also as process 1 of a container, where SIGTERM has no default.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    set_up_logging()
+    set_up_logging(log_format)
     keys = checked_keys(api_key_file, host, no_auth)
     limits = RequestLimits(
         max_body_bytes=max_body_mb * MEBIBYTE,
@@ -126,7 +134,7 @@ def main(
         request_timeout_s=request_timeout_s,
     )
     names = tuple(name.strip() for name in allowed_hosts.split(",") if name.strip())
-    settings = ServerSettings(limits, keys, allow_origin, host, names)
+    settings = ServerSettings(limits, keys, allow_origin, host, names, log_format)
     try:
         if workers == 1:
             serve_alone(model_uri, host, port, settings)

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+)
 from fastapi.staticfiles import StaticFiles
 from mlflow.version import VERSION as MLFLOW_VERSION
 from starlette.exceptions import HTTPException
@@ -34,6 +40,7 @@ from serve.settings import ServerSettings
 
 logger = logging.getLogger("serve")
 STATIC = Path(__file__).parent / "static"
+JSON = "application/json"
 
 
 def build_app(model: Any, files: ModelFiles, settings: ServerSettings) -> ASGIApp:
@@ -110,16 +117,16 @@ def application(
         generate_unique_id_function=lambda route: route.name,
     )
     add_page(app)
-    add_health(app)
+    add_health(app, model)
     add_scoring(app, model, described)
     add_error_answers(app)
 
-    @app.get("/model", summary="Tell which model answers, and its scores on the test split")
-    async def model_description() -> Response:
+    @app.get("/model", summary="Tell which model answers, and its scores", tags=["model"])
+    async def get_model() -> Response:
         return JSONResponse(described)
 
-    @app.get("/metrics", summary="Counts and times for Prometheus")
-    def prometheus() -> Response:
+    @app.get("/metrics", summary="Counts and times for Prometheus", tags=["operation"])
+    def get_metrics() -> Response:
         return metrics.answer()
 
     openapi.complete(app, described, keys_needed)
@@ -127,53 +134,56 @@ def application(
 
 
 def add_scoring(app: FastAPI, model: ServedModel, described: dict[str, Any]) -> None:
-    """Add /predict and /invocations."""
+    """Add the routes that take scans, or rows of scans."""
 
-    @app.post(
-        "/predict",
-        summary="Score one or more files",
-        openapi_extra=openapi.predict_request(model.params),
-    )
+    @app.post("/predict", summary="Score files, zips and whole series", tags=["scoring"])
     async def predict(request: Request) -> Response:
         if wants_html(request.scope):
             page = await predict_answer(request, model, lambda a: results_page(a, described))
             return HTMLResponse(page)
         content = await predict_answer(request, model, lambda a: json_answer(a, described))
-        return Response(content, media_type="application/json")
+        return Response(content, media_type=JSON)
 
-    @app.post("/series", summary="Answer series from rows of /predict")
-    async def series(request: Request) -> Response:
+    @app.post("/series", summary="Answer series from rows of /predict", tags=["scoring"])
+    async def answer_series(request: Request) -> Response:
         body, kind = await request.body(), request.headers.get("content-type", "")
         content = await asyncio.to_thread(series_answer, body, kind, model)
-        return Response(content, media_type="application/json")
+        return Response(content, media_type=JSON)
 
-    @app.post("/pixels", summary="Return the pixels that a scan is scored from")
-    async def pixels(request: Request) -> Response:
+    @app.post("/pixels", summary="Return the pixels that a scan is scored from", tags=["scoring"])
+    async def get_pixels(request: Request) -> Response:
         return await pixels_answer(request, model)
 
     @app.post(
         "/invocations",
         summary="Score scans sent as base64 text, in MLflow's formats",
-        openapi_extra=openapi.INVOCATIONS_REQUEST,
+        tags=["scoring"],
     )
     async def invocations(request: Request) -> Response:
         body, kind = await request.body(), request.headers.get("content-type")
         text = await asyncio.to_thread(invocations_answer, body, kind, model)
-        return Response(text, media_type="application/json")
+        return Response(text, media_type=JSON)
 
 
-def add_health(app: FastAPI) -> None:
-    """Add MLflow's other routes, with MLflow's answers."""
+def add_health(app: FastAPI, model: ServedModel) -> None:
+    """Add what monitors ask: MLflow's routes with MLflow's answers, and readiness."""
 
-    async def alive() -> Response:
-        return Response("\n", media_type="application/json")
+    @app.get("/ping", summary="Tell whether the server answers", tags=["operation"])
+    async def ping() -> Response:
+        return PlainTextResponse("\n")
 
-    app.get("/ping", summary="Tell whether the server answers")(alive)
-    app.get("/health", summary="The same as /ping")(alive)
+    @app.get("/health", summary="The same as /ping", tags=["operation"])
+    async def health() -> Response:
+        return PlainTextResponse("\n")
 
-    @app.get("/version", summary="Tell MLflow's version")
-    async def version() -> Response:
-        return Response(MLFLOW_VERSION, media_type="application/json")
+    @app.get("/readyz", summary="Tell whether the model answers", tags=["operation"])
+    async def ready() -> Response:
+        await asyncio.to_thread(model.check_ready)
+        return PlainTextResponse("ready\n")
+
+    @app.get("/version", summary="Tell MLflow's version", tags=["operation"])
+    async def get_version() -> Response:
+        return PlainTextResponse(MLFLOW_VERSION)
 
 
 def add_page(app: FastAPI) -> None:

@@ -8,30 +8,38 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serve.schemas import OPEN_PATHS, responses, schemas
+from serve.pixels import FORMATS, HEADERS, WINDOWS
+from serve.schemas import MEANINGS, Schema, param_schema, ref, schemas
 
-SCAN_ROWS = {"dataframe_records": [{"image": "<base64 of a PNG, JPEG, TIFF, … file>"}]}
-FILES_SCHEMA = {
-    "type": "object",
-    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-    "required": ["files"],
+JSON, TEXT, FILE = "application/json", "text/plain", "multipart/form-data"
+BINARY: Schema = {"type": "string", "format": "binary"}
+WHEN = {
+    "400": "Not a scan request: another form, a wrong parameter, a broken upload.",
+    "401": "No API key, or an unknown one.",
+    "403": "Another web site's script, which is not allowed.",
+    "408": "The body arrived too slowly.",
+    "413": "A larger body, or more scans, than the limits.",
+    "415": "Another content type or encoding.",
+    "421": "A Host header with a name that is not this server's.",
+    "422": "The file is no scan; `error_code` is the one of its row.",
+    "500": "The model failed.",
+    "501": "This model returns no pixels.",
+    "503": "No place free, or not ready: try again after Retry-After seconds.",
+    "504": "No answer in time.",
 }
-ANSWERS = {
-    "/predict": "FileRows", "/invocations": "Rows", "/model": "Model",
-    "/ping": None, "/health": None, "/version": None, "/metrics": None,
-}  # fmt: skip
-JSON_TYPES = {"boolean": "boolean", "double": "number", "float": "number", "long": "integer",
-              "integer": "integer"}  # fmt: skip
-INVOCATIONS_REQUEST = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"type": "object"}, "example": SCAN_ROWS},
-            "text/csv": {"schema": {"type": "string"}},
-            "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
+SCORING = ("400", "403", "408", "413", "415", "500", "503", "504")
+ERRORS = {
+    "/predict": SCORING,
+    "/series": SCORING,
+    "/pixels": (*SCORING, "422", "501"),
+    "/invocations": SCORING,
+    "/readyz": ("503",),
 }
+OPEN_PATHS = ("/ping", "/health", "/readyz")
+ROW_ANSWERS = {"/predict": "Answer", "/series": "SeriesAnswer", "/invocations": "Rows",
+               "/model": "Model"}  # fmt: skip
+# Of CSV with one column: a header, then base64 text, one scan a line.
+CSV_PATTERN = r"^image\n([A-Za-z0-9+/]+=*\n)*$"
 DOCS_PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -61,34 +69,27 @@ def swagger_folder() -> Path:
     return Path(spec.origin).parent / "static"
 
 
-def predict_request(params: dict[str, str]) -> dict[str, Any]:
-    """Return what POST /predict takes, in OpenAPI's words.
-
-    Args:
-        params: the model's parameters and MLflow's names of their types.
-    """
-    content = {"multipart/form-data": {"schema": FILES_SCHEMA}}
-    query = [
-        {"name": name, "in": "query", "schema": {"type": JSON_TYPES.get(kind, "string")}}
-        for name, kind in params.items()
-    ]
-    return {"requestBody": {"required": True, "content": content}, "parameters": query}
-
-
-def complete(app: FastAPI, described: dict[str, Any], keys_needed: bool) -> None:
+def complete(app: FastAPI, about: dict[str, Any], keys_needed: bool) -> None:
     """Complete FastAPI's description of the API, and fix it.
 
     Args:
         app: the application, with all its routes.
-        described: the answer of GET /model.
+        about: the answer of GET /model.
         keys_needed: whether requests need an API key.
     """
     document: dict[str, Any] = app.openapi()
     components = document.setdefault("components", {})
-    components["schemas"] = schemas(described["classes"] or [], described["params"])
-    for path, good in ANSWERS.items():
-        for operation in document["paths"][path].values():
-            operation["responses"] = responses(path, good, keys_needed)
+    components["schemas"] = schemas(about)
+    components["headers"] = {
+        "RequestId": {
+            "description": "The request's id, as in the log.",
+            "schema": {"type": "string"},
+        }
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            operation["responses"] = responses(path, keys_needed)
+            operation |= requests(path, about)
     if keys_needed:
         components["securitySchemes"] = {
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -98,3 +99,82 @@ def complete(app: FastAPI, described: dict[str, Any], keys_needed: bool) -> None
         for path in OPEN_PATHS:
             document["paths"][path]["get"]["security"] = []
     app.openapi = lambda: document  # type: ignore[method-assign]
+
+
+def requests(path: str, about: dict[str, Any]) -> dict[str, Any]:
+    """Return what a path takes.
+
+    Args:
+        path: of the API.
+        about: the answer of GET /model.
+    """
+    if path == "/predict":
+        files = {"type": "array", "items": BINARY, "minItems": 1}
+        described = "Scans, or zips of scans; any number up to the server's limits."
+        params = [
+            in_query(name, param_schema(name, kind) | {"description": MEANINGS.get(name, "")})
+            for name, kind in about["params"].items()
+        ]
+        return upload(files | {"description": described}) | {"parameters": params}
+    if path == "/pixels":
+        shape = {"type": "string", "enum": list(FORMATS), "default": "raw"}
+        window = {"type": "string", "enum": list(WINDOWS), "default": "lung"}
+        query = [in_query("format", shape), in_query("window", window)]
+        return upload(BINARY | {"description": "One scan."}) | {"parameters": query}
+    if path == "/series":
+        return {
+            "requestBody": {"required": True, "content": {JSON: {"schema": ref("SeriesRequest")}}}
+        }
+    if path == "/invocations":
+        example = {"dataframe_records": [{"image": "<base64 of a PNG, DICOM, … file>"}]}
+        content = {
+            JSON: {"schema": ref("InvocationsRequest"), "example": example},
+            "text/csv": {"schema": {"type": "string", "pattern": CSV_PATTERN}},
+            "application/vnd.apache.parquet": {"schema": BINARY},
+        }
+        return {"requestBody": {"required": True, "content": content}}
+    return {}
+
+
+def in_query(name: str, schema: Schema) -> Schema:
+    """Return a parameter in the query."""
+    described = schema.pop("description", "")
+    return {"name": name, "in": "query", "required": False, "schema": schema,
+            "description": described}  # fmt: skip
+
+
+def upload(files: Schema) -> dict[str, Any]:
+    """Return a request body with the field `files`."""
+    form = {"type": "object", "properties": {"files": files}, "required": ["files"]}
+    return {"requestBody": {"required": True, "content": {FILE: {"schema": form}}}}
+
+
+def responses(path: str, keys_needed: bool) -> dict[str, Any]:
+    """Return a path's answers by status.
+
+    Args:
+        path: of the API.
+        keys_needed: whether requests need an API key.
+    """
+    headers = {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}}
+    good: Schema = {"description": "Fine.", "headers": headers, "content": good_content(path)}
+    if path == "/pixels":
+        plain = {"schema": {"type": "string"}}
+        good["headers"] = headers | dict.fromkeys(HEADERS, plain)
+    found: dict[str, Any] = {"200": good}
+    statuses = {"421", *ERRORS.get(path, ())}
+    if keys_needed and path not in OPEN_PATHS:
+        statuses.add("401")
+    for status in sorted(statuses):
+        content = {JSON: {"schema": ref("Error")}}
+        found[status] = {"description": WHEN[status], "headers": headers, "content": content}
+    return found
+
+
+def good_content(path: str) -> Schema:
+    """Return the content of a path's answer when all is well."""
+    if path in ROW_ANSWERS:
+        return {JSON: {"schema": ref(ROW_ANSWERS[path])}}
+    if path == "/pixels":
+        return {kind: {"schema": BINARY} for kind in ("application/octet-stream", "image/png")}
+    return {TEXT: {"schema": {"type": "string"}}}

@@ -26,7 +26,7 @@ logger = logging.getLogger("serve")
 
 def load_app(files: ModelFiles, settings: ServerSettings) -> ASGIApp:
     """Return the application around the model in `files`; each worker process calls this once."""
-    set_up_logging()
+    set_up_logging(settings.log_format)
     bound_heap()  # before there are threads
     model = load(files)
     quiet_libraries()  # MLflow sets up logging of its own while it loads

@@ -1,4 +1,4 @@
-"""What the API's answers look like, as JSON schemas for its description."""
+"""What the API takes and answers, as JSON schemas for its description."""
 
 from __future__ import annotations
 
@@ -6,23 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 Schema = dict[str, Any]
-WHEN = {
-    "400": "Not a scan request: another form, a wrong parameter, a broken upload.",
-    "401": "No API key, or an unknown one.",
-    "403": "Another web site's script, which is not allowed.",
-    "405": "The path takes another method.",
-    "408": "The body arrived too slowly.",
-    "413": "A larger body, or more scans, than the limits.",
-    "415": "Another content type or encoding.",
-    "421": "A Host header with a name that is not this server's.",
-    "500": "The model failed.",
-    "503": "No place free: try again after Retry-After seconds.",
-    "504": "No answer in time.",
+JSON_TYPES = {"boolean": "boolean", "double": "number", "float": "number", "long": "integer",
+              "integer": "integer"}  # fmt: skip
+MEANINGS = {
+    "threshold": "Least probability of disease called diseased; without, the model's own.",
+    "explain": "Add `heatmap` to each row.",
+    "series": "Answer the series that DICOM files belong to; false: rows only. Without, series are "
+    "answered if a zip was sent, or several slices of one series.",
 }
-EVERYWHERE = ("421",)
-SCORING = ("400", "403", "408", "413", "415", "500", "503", "504")
-OPEN_PATHS = ("/ping", "/health")
-TEXT_TYPES = {"/metrics": "text/plain"}
+TEXT: Schema = {"type": "string"}
+BASE64: Schema = {"type": "string", "description": "A whole file, as base64 text."}
 
 
 def nullable(kind: str, description: str) -> Schema:
@@ -30,8 +23,19 @@ def nullable(kind: str, description: str) -> Schema:
     return {"type": [kind, "null"], "description": description}
 
 
-def row_schema(classes: Sequence[str], params: dict[str, str]) -> Schema:
-    """Return the schema of one scan's row.
+def param_schema(name: str, kind: str) -> Schema:
+    """Return the schema of a model's parameter.
+
+    Args:
+        name: of the parameter.
+        kind: MLflow's name of its type.
+    """
+    schema: Schema = {"type": JSON_TYPES.get(kind, "string")}
+    return schema | ({"minimum": 0, "maximum": 1} if name == "threshold" else {})
+
+
+def row_columns(classes: Sequence[str], params: dict[str, str]) -> Schema:
+    """Return the columns of one scan's row.
 
     Args:
         classes: the model's classes.
@@ -51,82 +55,177 @@ def row_schema(classes: Sequence[str], params: dict[str, str]) -> Schema:
     }
     if "explain" in params:
         properties["heatmap"] = nullable("string", "With `explain`: base64 of a PNG.")
-    return {"type": "object", "properties": properties, "required": ["label", "error"]}
+    return properties
 
 
-def schemas(classes: Sequence[str], params: dict[str, str]) -> Schema:
-    """Return the schemas that the description's paths refer to, by name."""
-    text, texts = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
-    file = {"file": {"type": "string", "description": "Name of the file, as it was sent."}}
-    names = ("name", "version", "stage")
+SERIES_COLUMNS: Schema = {
+    "series": nullable("string", "The series that the slice belongs to."),
+    "series_label": nullable("string", "The class that its series is called."),
+    "series_probability": nullable("number", "Its series' probability of disease."),
+    "series_undecided": nullable("boolean", "Its series is not one class."),
+    "key_slice": nullable("boolean", "The slice that speaks most for its series' answer."),
+    "position_mm": nullable("number", "Along the series."),
+    "skipped": nullable("boolean", "Not scored, since others of its series lie close by."),
+}
+
+
+def series_columns(classes: Sequence[str]) -> Schema:
+    """Return what POST /predict says of a series."""
+    probabilities = {f"p_{name}": nullable("number", f"The probability of {name}.")
+                     for name in classes}  # fmt: skip
+    counts = ("slices", "scored", "skipped", "failed", "gaps", "duplicate_positions")
     return {
-        "Row": row_schema(classes, params),
-        "FileRow": {"allOf": [ref("Row"), {"type": "object", "properties": file}]},
-        "Rows": {
-            "type": "object",
-            "properties": {"predictions": {"type": "array", "items": ref("Row")}},
-            "required": ["predictions"],
-        },
-        "FileRows": {
-            "type": "object",
-            "properties": {
-                "predictions": {"type": "array", "items": ref("FileRow")},
-                "series": {"type": "array", "items": {"type": "object"}},
-                "left_out": {"type": "array", "items": {"type": "object"}},
-                "notice": text,
-                "model": {
-                    "type": "object",
-                    "properties": {name: {"type": ["string", "null"]} for name in names},
-                },
-            },
-            "required": ["predictions", "notice", "model"],
-        },
-        "Model": {
-            "type": "object",
-            "properties": {
-                **{name: {"type": ["string", "null"]} for name in names},
-                "aliases": texts,
-                "classes": {"type": ["array", "null"], "items": text},
-                "threshold": nullable("number", "Least probability of disease called diseased."),
-                "model_digest": nullable("string", "SHA-256 over the files that decide an answer."),
-                "params": {"type": "object", "additionalProperties": text},
-                "scores": nullable("object", "On the test split, with 95 % intervals."),
-                "external": {"type": "object", "description": "Scores on sets from elsewhere."},
-                "card": nullable("string", "The model card, as Markdown."),
-                "notice": text,
-                "max_body_bytes": {"type": "integer"},
-                "max_rows": {"type": "integer"},
-            },
-            "required": ["classes", "params", "notice", "max_body_bytes", "max_rows"],
-        },
-        "Error": {
-            "type": "object",
-            "properties": {"error_code": text, "message": text},
-            "required": ["error_code", "message"],
-        },
+        "series": TEXT,
+        "label": nullable("string", "The class that the series is called."),
+        "probability": nullable("number", "The probability of disease."),
+        **probabilities,
+        "undecided": nullable("boolean", "Not one class at the model's stated error rate."),
+        "error": nullable("string", "Why the series has no answer."),
+        **{name: {"type": "integer"} for name in counts},
+        "out_of_domain_share": nullable("number", "Of the scored slices."),
+        "key_slice": nullable("string", "File of the slice that speaks most for the answer."),
+        "key_row": nullable("integer", "Its place in `predictions`."),
+        "key_position_mm": nullable("number", "Its position."),
+        "first_mm": nullable("number", "The lowest position."),
+        "last_mm": nullable("number", "The highest position."),
+        "note": nullable("string", "What is odd about the series."),
+        "curve": {"type": "array", "items": ref("CurvePoint")},
     }
+
+
+def object_of(properties: Schema, required: Sequence[str] = (), *, closed: bool = False) -> Schema:
+    """Return the schema of an object.
+
+    Args:
+        properties: schemas by name.
+        required: names that are always there.
+        closed: whether there is nothing else.
+    """
+    schema: Schema = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = list(required)
+    return schema | ({"additionalProperties": False} if closed else {})
+
+
+def list_of(name: str, **bounds: int) -> Schema:
+    """Return the schema of a list of objects that have a name."""
+    return {"type": "array", "items": ref(name), **bounds}
+
+
+def schemas(about: Schema) -> Schema:
+    """Return the schemas that the description's paths refer to, by name.
+
+    Args:
+        about: the answer of GET /model.
+    """
+    classes, params = about["classes"] or [], about["params"]
+    columns = row_columns(classes, params)
+    row = columns | (SERIES_COLUMNS if about["answers_series"] else {})
+    file = {"type": "string", "description": "Name of the file, as it was sent."}
+    point = {
+        "position_mm": nullable("number", "Along the series."),
+        "probability": {"type": "number"},
+        "file": TEXT,
+        "row": {"type": "integer", "description": "Place in `predictions`."},
+    }
+    model_names = {name: {"type": ["string", "null"]} for name in ("name", "version", "stage")}
+    answer = {
+        "predictions": list_of("FileRow"),
+        "series": list_of("SeriesEntry"),
+        "left_out": list_of("LeftOut"),
+        "notice": TEXT,
+        "model": ref("ModelName"),
+    }
+    needed = ("predictions", "left_out", "notice", "model")
+    series_columns_ = series_columns(classes)
+    return {
+        "Row": object_of(row, ("label", "error")),
+        "FileRow": object_of({"file": file, **row}, ("file", "label", "error")),
+        "Rows": object_of({"predictions": list_of("Row")}, ("predictions",)),
+        "CurvePoint": object_of(point, tuple(point)),
+        "SeriesEntry": object_of(series_columns_, tuple(series_columns_)),
+        "LeftOut": object_of({"file": TEXT, "reason": TEXT}, ("file", "reason")),
+        "ModelName": object_of(model_names, tuple(model_names)),
+        "Answer": object_of(answer, needed),
+        "SeriesRequest": series_request(columns, about["max_slices"]),
+        "SeriesAnswer": object_of({"series": list_of("SeriesEntry")}, ("series",)),
+        "Model": model_schema(model_names),
+        "Error": object_of({"error_code": TEXT, "message": TEXT}, ("error_code", "message")),
+        **invocation_schemas(params, about["max_rows"], about["answers_series"]),
+    }
+
+
+def series_request(columns: Schema, most: int) -> Schema:
+    """Return what POST /series takes: rows as POST /predict answers them."""
+    needed = ["series", *(name for name in columns if name.startswith("p_"))]
+    kept = ("series", "position_mm", "skipped")
+    row = {"file": TEXT, **columns, **{name: SERIES_COLUMNS[name] for name in kept}}
+    for name in needed[1:]:
+        row[name] = row[name] | {"minimum": 0, "maximum": 1}
+    row["position_mm"] = row["position_mm"] | {"minimum": -1e6, "maximum": 1e6}
+    row["probability"] = row["probability"] | {"minimum": 0, "maximum": 1}
+    rows = {"type": "array", "items": object_of(row, needed), "maxItems": most}
+    return object_of({"rows": rows}, ("rows",), closed=True)
+
+
+def invocation_schemas(params: dict[str, str], most: int, in_series: bool) -> Schema:
+    """Return what POST /invocations takes as JSON: one of MLflow's forms."""
+    chosen = object_of(
+        {name: param_schema(name, kind) for name, kind in params.items()}, closed=True
+    )
+    record = {"image": BASE64} | ({"series": {"type": ["string", "null"]}} if in_series else {})
+    rows = {"type": "array", "maxItems": most}
+    split = object_of(
+        {
+            "columns": {"type": "array", "items": {"const": "image"}, "minItems": 1, "maxItems": 1},
+            "data": rows | {"items": {"type": "array", "items": BASE64, "minItems": 1,
+                                      "maxItems": 1}},
+        },
+        ("columns", "data"),
+        closed=True,
+    )  # fmt: skip
+    values = {
+        "dataframe_records": ("RecordsRequest", rows | {"items": ref("ScanRecord")}),
+        "dataframe_split": ("SplitRequest", split),
+        "inputs": ("InputsRequest", rows | {"items": BASE64}),
+        "instances": ("InstancesRequest", rows | {"items": ref("ScanRecord")}),
+    }
+    forms = {
+        name: object_of({field: schema, "params": ref("Params")}, (field,), closed=True)
+        for field, (name, schema) in values.items()
+    }
+    return {
+        "Params": chosen,
+        "ScanRecord": object_of(record, ("image",), closed=True),
+        **forms,
+        "InvocationsRequest": {"oneOf": [ref(name) for name in forms]},
+    }
+
+
+def model_schema(names: Schema) -> Schema:
+    """Return the schema of GET /model's answer."""
+    texts: Schema = {"type": "array", "items": TEXT}
+    properties = {
+        **names,
+        "aliases": texts,
+        "classes": {"type": ["array", "null"], "items": TEXT},
+        "healthy_classes": texts,
+        "threshold": nullable("number", "Least probability of disease called diseased."),
+        "series_threshold": nullable("number", "The same, of a series."),
+        "model_digest": nullable("string", "SHA-256 over the files that decide an answer."),
+        "params": {"type": "object", "additionalProperties": TEXT},
+        "scores": nullable("object", "On the test split, with 95 % intervals."),
+        "external": {"type": "object", "description": "Scores on sets from elsewhere."},
+        "card": nullable("string", "The model card, as Markdown."),
+        "answers_series": {"type": "boolean"},
+        "returns_pixels": {"type": "boolean"},
+        "notice": TEXT,
+        **{name: {"type": "integer"}
+           for name in ("max_body_bytes", "max_rows", "max_slices", "max_series_bytes")},
+    }  # fmt: skip
+    return object_of(properties, [name for name in properties if name not in names])
 
 
 def ref(name: str) -> Schema:
     """Return a reference to a schema."""
     return {"$ref": f"#/components/schemas/{name}"}
-
-
-def responses(path: str, good: str | None, keys_needed: bool) -> dict[str, Any]:
-    """Return a path's answers by status.
-
-    Args:
-        path: of the API.
-        good: name of the schema of its answer, or None for a few words of text.
-        keys_needed: whether requests need an API key.
-    """
-    schema = {"type": "string"} if good is None else ref(good)
-    kind = TEXT_TYPES.get(path, "application/json")
-    found: dict[str, Any] = {"200": {"description": "Fine.", "content": {kind: {"schema": schema}}}}
-    statuses = EVERYWHERE + (SCORING if good in ("Rows", "FileRows") else ())
-    if keys_needed and path not in OPEN_PATHS:
-        statuses += ("401",)
-    for status in sorted(statuses):
-        content = {"application/json": {"schema": ref("Error")}}
-        found[status] = {"description": WHEN[status], "content": content}
-    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +26,12 @@ from serve.params import declared_params, described
 
 BATCH_ROWS = 32  # between batches a request that nobody waits for is given up
 HEALTHY = "normal"
+# A PNG of 32 x 32 grey pixels, the smallest that is scored.
+PROBE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAAAAABWESUoAAAANUlEQVR42mNg4BCQUNAwsHDw"
+    "CIhIyCioaOiYMGPBig07Dpy4cOPBiw8/GEYVjCoYVTBSFQAAl2zwEJjgKNwAAAAASUVORK5C"
+    "YII="
+)
 SERIES = "series"  # a column, and a parameter, that makes answers depend on other rows
 
 
@@ -42,6 +50,7 @@ class ServedModel:
         self.metadata = model.metadata
         self.input_schema = model.metadata.get_input_schema()
         self.params = declared_params(model.metadata)
+        self._answers, self._probing = threading.Event(), threading.Lock()
         own = own_model(model)
         self._series_plan: Callable[..., pd.DataFrame] | None = getattr(own, "series_plan", None)
         self._series_rows: Callable[..., pd.DataFrame] | None = getattr(own, "series_rows", None)
@@ -81,6 +90,28 @@ class ServedModel:
                 if len(answer) != len(frame):
                     raise wrong_number_of_rows()
                 yield answer
+
+    def check_ready(self) -> None:
+        """Have the model score a tiny picture, unless it has answered since it last failed.
+
+        Raises:
+            RefusalError: 503, it does not answer, or others are just finding out.
+        """
+        if self._answers.is_set():
+            return
+        refusal = RefusalError(
+            503, "not_ready", "The model does not answer yet: ask again.", {"Retry-After": "1"}
+        )
+        if not self._probing.acquire(blocking=False):
+            raise refusal
+        try:
+            self._model.predict(pd.DataFrame({"image": pd.Series([PROBE], dtype=object)}))
+        except Exception as error:
+            current().failure = raised_at(error)
+            raise refusal from error
+        finally:
+            self._probing.release()
+        self._answers.set()
 
     def check_wanted(self) -> None:
         """Raise RefusalError if nobody waits for the request's answer any more."""
@@ -146,6 +177,7 @@ class ServedModel:
         except ValueError as error:
             raise told_or_failed(error, str(error)) from error
         except Exception as error:
+            self._answers.clear()  # the next look at /readyz asks it again
             raise model_failed(error) from error
 
 

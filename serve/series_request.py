@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from serve.http.errors import RefusalError
 from serve.json_table import bad, parsed
 from serve.predict import series_entries
 from serve.scoring import SERIES, ServedModel, held_place, too_many_rows
@@ -33,7 +34,8 @@ def series_answer(body: bytes, content_type: str, model: ServedModel) -> bytes:
         RefusalError: whatever is wrong with the request, in one sentence.
     """
     if not content_type.lower().startswith("application/json"):
-        raise bad(f"Expected application/json such as {EXAMPLE}.")
+        message = f"Expected the content type application/json, and JSON such as {EXAMPLE}."
+        raise RefusalError(415, "bad_request", message)
     if not model.answers_series:
         raise bad("Expected a model that answers series; this one does not.")
     with held_place():

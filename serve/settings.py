@@ -17,6 +17,7 @@ class ServerSettings:
         allowed_origins: other web sites whose scripts may call this server.
         host: address that the server listens on; it decides which `Host` headers are taken.
         allowed_hosts: further names under which clients may address the server.
+        log_format: `text` or `json`, see serve/log.py.
     """
 
     limits: RequestLimits = field(default_factory=RequestLimits)
@@ -24,3 +25,4 @@ class ServerSettings:
     allowed_origins: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     allowed_hosts: tuple[str, ...] = ()
+    log_format: str = "text"

@@ -20,7 +20,7 @@ from serve.http.errors import RefusalError, wants_html
 from serve.http.request_facts import current
 
 KEYS_VARIABLE = "CHEST_CT_API_KEYS"
-HEALTH_PATHS = {"/ping", "/health"}
+HEALTH_PATHS = {"/ping", "/health", "/readyz"}
 # The page's own code: no model, no data. It has to run before it can ask for a key.
 PAGE_PATH, PAGE_FILES = "/", "/static/"
 HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:\d*)?")

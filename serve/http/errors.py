@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -32,6 +33,26 @@ ERROR_CODES = {
     503: "TEMPORARILY_UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+# What `chest_ct_errors_total` counts and the log writes; docs/runbook.md says what to do.
+Kind = Literal[
+    "bad_request",
+    "body_too_large",
+    "busy",
+    "client_gone",
+    "cross_origin",
+    "internal",
+    "model_failed",
+    "not_found",
+    "not_http",
+    "not_ready",
+    "not_supported",
+    "slow_client",
+    "timeout",
+    "too_many_rows",
+    "unauthorized",
+    "unknown_host",
+    "unreadable_scan",
+]
 UNTELLABLE = re.compile(r"[/\\\n\r]|\S{60}")  # a path, several lines, or a run of encoded data
 
 
@@ -48,7 +69,7 @@ class RefusalError(Exception):
     """
 
     status: int
-    kind: str
+    kind: Kind
     message: str
     headers: dict[str, str] = field(default_factory=dict)
     code: str | None = None

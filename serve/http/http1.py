@@ -54,7 +54,8 @@ class TimedHeadersProtocol(H11Protocol):
 
         Where an answer is under way already, its connection is only cut.
         """
-        logger.info("not HTTP status=400 error=%s", NOT_HTTP.kind)
+        facts = {"route": "not HTTP", "status": 400, "error": NOT_HTTP.kind}
+        logger.info("not HTTP status=400 error=%s", NOT_HTTP.kind, extra={"facts": facts})
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()

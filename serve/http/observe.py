@@ -41,7 +41,7 @@ logger = logging.getLogger("serve")
 
 ROUTES = {
     "/", "/predict", "/series", "/pixels", "/invocations", "/model", "/metrics", "/ping", "/health",
-    "/version", "/docs", "/openapi.json",
+    "/readyz", "/version", "/docs", "/openapi.json",
 }  # fmt: skip
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 # From a health check (1 ms) to a large batch on a small machine (a minute).
@@ -50,6 +50,7 @@ SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 MODEL_LABELS = ("name", "version", "stage", "precision", "data_digest", "model_digest")
 
 
+EXPECTED = {"busy", "not_ready", "not_supported"}  # of a server that is well
 REQUEST_ID = "X-Request-ID"
 PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -191,18 +192,31 @@ class Observed:
 
 def log_request(route: str, method: str, status: int, took_s: float, facts: RequestFacts) -> None:
     """Write the one line of a request."""
-    parts = [f"{method} {route} status={status} ms={1000 * took_s:.1f}"]
+    known = {"status": status, "latency_ms": round(1000 * took_s, 1), **counted(facts)}
+    as_text = {"latency_ms": "ms", "failed": "unreadable"}  # names of the text's own
+    parts = [f"{method} {route}"]
+    parts += [f"{as_text.get(name, name)}={value}" for name, value in known.items()]
+    level = logging.ERROR if status >= 500 and facts.error_kind not in EXPECTED else logging.INFO
+    extra = {
+        "request_id": facts.request_id,
+        "facts": {"method": method, "route": route, **known},
+    }
+    logger.log(level, " ".join(parts), extra=extra)
+
+
+def counted(facts: RequestFacts) -> dict[str, Any]:
+    """Return what a request's line says of its body, rows and errors; nothing that is not there."""
+    known: dict[str, Any] = {}
     if facts.bytes_in:
-        parts.append(f"bytes={facts.bytes_in}")
+        known["bytes"] = facts.bytes_in
     if facts.answers:
-        parts.append(f"rows={facts.answers.total()} unreadable={facts.answers[FAILED]}")
+        known |= {"rows": facts.answers.total(), "failed": facts.answers[FAILED]}
         others = (UNDECIDED, OUT_OF_DOMAIN, SKIPPED)
-        parts += [f"{kind}={facts.answers[kind]}" for kind in others if facts.answers[kind]]
+        known |= {kind: facts.answers[kind] for kind in others if facts.answers[kind]}
     if facts.series:
-        parts.append(f"series={facts.series.total()}")
+        known["series"] = facts.series.total()
     if facts.error_kind:
-        parts.append(f"error={facts.error_kind}")
+        known["error"] = facts.error_kind
     if facts.failure:
-        parts.append(f"raised={facts.failure}")
-    level = logging.ERROR if status >= 500 and facts.error_kind != "busy" else logging.INFO
-    logger.log(level, " ".join(parts), extra={"request_id": facts.request_id})
+        known["raised"] = facts.failure
+    return known

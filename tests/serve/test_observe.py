@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pandas as pd
+import pytest
 import requests
 
+from serve.http.errors import RefusalError
+from serve.http.request_limits import RequestLimits
+from serve.scoring import ServedModel
 from tests.serve.conftest import png
-from tests.serve.server_process import ServerProcess
+from tests.serve.server_process import ServerProcess, running_serve
 
 
 def value(metrics: str, sample: str, /, **labels: str) -> float:
@@ -86,3 +95,68 @@ def test_a_request_has_an_id_in_its_answer_and_in_the_log(trial_server: ServerPr
         assert f" {odd} " not in trial_server.log()
     refused = requests.post(f"{trial_server.url}/predict", timeout=10)
     assert trial_server.logged(refused.headers["X-Request-ID"]).endswith("error=bad_request")
+
+
+def test_a_log_of_json_objects(trial_model: Path, tmp_path: Path) -> None:
+    with running_serve(trial_model, tmp_path, "--log-format", "json") as server:
+        files = [("files", ("Jane_Doe.png", png(9))), ("files", ("b", b"x"))]
+        own = {"X-Request-ID": "ward-7"}
+        requests.post(f"{server.url}/predict?explain=true", files=files, headers=own, timeout=30)
+        requests.post(f"{server.url}/predict", timeout=30)
+        line = json.loads(server.logged('"ward-7"'))
+        assert set(line) == {
+            "time", "level", "request_id", "method", "route", "status", "latency_ms", "bytes",
+            "rows", "failed",
+        }  # fmt: skip
+        assert (line["level"], line["method"], line["route"]) == ("INFO", "POST", "/predict")
+        assert (line["status"], line["rows"], line["failed"]) == (200, 2, 1)
+        assert line["latency_ms"] > 0
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"])
+        assert json.loads(server.logged('"error"'))["error"] == "bad_request"
+        for text in server.log().splitlines():
+            assert {"time", "level"} <= set(json.loads(text))
+        assert "Serving" in json.loads(server.log().splitlines()[0])["message"]
+        assert "Jane" not in server.log()
+
+
+def test_readiness_is_whether_the_model_answers(
+    trial_server: ServerProcess, keyed_server: ServerProcess
+) -> None:
+    for server in (trial_server, keyed_server):
+        answer = requests.get(f"{server.url}/readyz", timeout=30)
+        assert (answer.status_code, answer.text) == (200, "ready\n")
+    metrics = read(trial_server)
+    assert value(metrics, "chest_ct_requests_total", route="/readyz", status="200") >= 1
+
+
+class Moody:
+    """A model that fails as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.fails = True
+        self.calls = 0
+        self.metadata = SimpleNamespace(get_params_schema=lambda: None, get_input_schema=list)
+
+    def predict(self, data: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Answer, or fail."""
+        self.calls += 1
+        if self.fails:
+            raise RuntimeError("no memory")
+        return pd.DataFrame({"label": ["normal"] * len(data)})
+
+
+def test_a_model_that_fails_is_not_ready_until_it_answers_again() -> None:
+    moody = Moody()
+    served = ServedModel(moody, RequestLimits())
+    for _ in range(2):
+        with pytest.raises(RefusalError, match="not_ready"):
+            served.check_ready()
+    moody.fails = False
+    for _ in range(3):
+        served.check_ready()
+    assert moody.calls == 3  # asked once when well
+    moody.fails = True
+    with pytest.raises(RefusalError, match="model_failed"):
+        served.predict(pd.DataFrame({"image": ["x"]}))
+    with pytest.raises(RefusalError, match="not_ready"):
+        served.check_ready()

@@ -10,7 +10,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.serve.conftest import KEYS, png
+from tests.serve.conftest import png
 from tests.serve.server_process import ServerProcess
 
 Files = list[tuple[str, tuple[str, bytes]]]
@@ -138,61 +138,3 @@ def test_form_fields_are_parameters(trial_server: ServerProcess) -> None:
     twice = requests.post(f"{url}?threshold=0.3", files=files, data={"threshold": "1"}, timeout=60)
     assert twice.status_code == 400
     assert "once" in twice.json()["message"]
-
-
-def test_openapi_describes_every_route(trial_server: ServerProcess) -> None:
-    document = requests.get(f"{trial_server.url}/openapi.json", timeout=10).json()
-    paths = {
-        "/predict",
-        "/series",
-        "/pixels",
-        "/invocations",
-        "/model",
-        "/metrics",
-        "/ping",
-        "/health",
-        "/version",
-    }
-    assert set(document["paths"]) == paths
-    predict = document["paths"]["/predict"]["post"]
-    assert {p["name"]: p["schema"]["type"] for p in predict["parameters"]} == {
-        "explain": "boolean",
-        "threshold": "number",
-        "series": "boolean",
-    }
-    assert "multipart/form-data" in predict["requestBody"]["content"]
-    assert "application/json" in document["paths"]["/invocations"]["post"]["requestBody"]["content"]
-
-
-def test_openapi_describes_answers_and_errors(
-    trial_server: ServerProcess, keyed_server: ServerProcess
-) -> None:
-    document = requests.get(f"{trial_server.url}/openapi.json", timeout=10).json()
-    known = document["components"]["schemas"]
-    answer = post(trial_server, ("a.png", png(30)), query="?explain=true").json()
-    (row,) = answer["predictions"]
-    described = known["Row"]["properties"] | known["FileRow"]["allOf"][1]["properties"]
-    assert set(row) == set(described)
-    assert set(answer) == set(known["FileRows"]["properties"]) - {"series"}
-    model = requests.get(f"{trial_server.url}/model", timeout=10).json()
-    assert set(known["Model"]["properties"]) <= set(model)
-    operations = {op["operationId"]: op for path in document["paths"].values()
-                  for op in path.values()}  # fmt: skip
-    assert {"predict", "invocations", "model_description", "version"} <= set(operations)
-    for name in ("predict", "invocations"):
-        responses = operations[name]["responses"]
-        assert {"200", "400", "403", "413", "415", "500", "503", "504"} <= set(responses)
-        error = responses["413"]["content"]["application/json"]["schema"]["$ref"]
-        assert known[error.rsplit("/")[-1]]["required"] == ["error_code", "message"]
-    assert "401" not in operations["predict"]["responses"]
-    assert known["FileRows"]["required"]
-    assert list(operations["prometheus"]["responses"]["200"]["content"]) == ["text/plain"]
-    form = operations["predict"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert form["required"] == ["files"]
-
-    headers = {"X-API-Key": KEYS[0]}
-    url = f"{keyed_server.url}/openapi.json"
-    document = requests.get(url, headers=headers, timeout=10).json()
-    assert set(document["components"]["securitySchemes"]) == {"key", "bearer"}
-    assert "401" in document["paths"]["/predict"]["post"]["responses"]
-    assert "401" not in document["paths"]["/ping"]["get"]["responses"]

@@ -189,7 +189,7 @@ class Trial(mlflow.pyfunc.PythonModel):
         for name in dict.fromkeys(row["series"] for row in records if row["series"] is not None):
             of = [(i, row) for i, row in enumerate(records) if row["series"] == name]
             skipped = sum(bool(row["skipped"]) for _, row in of)
-            scored = [(i, row) for i, row in of if row["label"] is not None]
+            scored = [(i, row) for i, row in of if row.get("p_normal") is not None]
             answer = dict.fromkeys(SERIES_COLUMNS)
             answer |= {"series": name, "slices": len(of), "scored": len(scored),
                        "skipped": skipped, "failed": len(of) - skipped - len(scored)}
