@@ -109,10 +109,8 @@ MORE = """
 from chest_ct import Client
 from chest_ct.api.model import get_model
 from chest_ct.api.operation import get_version, ready
-from chest_ct.api.scoring import answer_series, invocations, predict
+from chest_ct.api.scoring import invocations, predict
 from chest_ct.models import Error, PredictBody, RecordsRequest, Rows, ScanRecord
-from chest_ct.types import File
-from io import BytesIO
 
 client = Client("http://127.0.0.1:5000")
 about = get_model.sync(client=client)
@@ -121,9 +119,9 @@ assert ready.sync_detailed(client=client).status_code == 200
 records = RecordsRequest(dataframe_records=[ScanRecord(image="aGk=")])
 rows = invocations.sync(client=client, body=records)
 assert isinstance(rows, Rows) and rows.predictions[0].error_code == "unknown_format"
-scan = File(payload=BytesIO(b"junk"), file_name="a.png")
-refused = predict.sync_detailed(client=client, body=PredictBody(files=[scan]), threshold=7)
-print(refused.status_code, type(refused.parsed).__name__)
+refused = predict.sync_detailed(client=client, body=PredictBody(files=[]))
+assert isinstance(refused.parsed, Error), refused
+assert refused.parsed.message.startswith("Expected ") and refused.parsed.error_code
 """
 
 
