@@ -27,7 +27,8 @@ from serve.http.errors import RefusalError, internal, refusal_response, wants_ht
 from serve.http.framing import Framing
 from serve.http.headers import SecurityHeaders
 from serve.http.limits import LimitedRequests
-from serve.http.observe import REQUEST_ID, Metrics, Observed
+from serve.http.metrics import Metrics
+from serve.http.observe import REQUEST_ID, Observed
 from serve.http.request_facts import current
 from serve.invocations import invocations_answer
 from serve.model_files import ModelFiles, about

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,27 +12,24 @@ import pandas as pd
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from serve.counts import count_answers
 from serve.http.errors import RefusalError
-from serve.http.request_facts import ANSWERED, FAILED, UNDECIDED, current
 from serve.params import bad_params, checked, from_text, params_from_text
 from serve.scoring import (
     BATCH_ROWS,
     SERIES,
     ServedModel,
-    count_answers,
     held_place,
     too_many_rows,
 )
 from serve.series import (
-    KEY_SLICE,
     NOT_SCANS,
     Frames,
     Plan,
     Row,
-    curve,
     planned,
-    with_series_answers,
 )
+from serve.series_entries import json_rows, series_entries, with_series_answers
 from serve.uploads import LeftOut, files_in, multipart_form, upload_of
 
 SERIES_BATCH_ROWS = 64  # a few calls for a series: each begins with decoding alone
@@ -78,22 +73,6 @@ def series_wanted(texts: Sequence[str]) -> bool | None:
         raise bad_params("Expected the parameter series once; received it several times.")
     wanted: bool = checked(from_text(texts[0], "boolean"), SERIES, "boolean")
     return wanted
-
-
-def json_value(value: Any) -> Any:
-    """Return one cell of a pyfunc's answer as a JSON value; what is missing is None, never NaN."""
-    if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
-        return None
-    return value.item() if hasattr(value, "item") else value
-
-
-def json_rows(frame: pd.DataFrame) -> list[Row]:
-    """Return a table as JSON objects."""
-    columns = [str(name) for name in frame.columns]
-    return [
-        dict(zip(columns, (json_value(cell) for cell in row), strict=True))
-        for row in frame.itertuples(index=False, name=None)
-    ]
 
 
 async def predict_answer(
@@ -190,35 +169,6 @@ def nothing_left(left_out: list[LeftOut]) -> RefusalError:
     if several:
         message = f"Expected scans; received {several}: {first[0].lower()}{first[1:]}"
     return RefusalError(400, "bad_request", f"{message}.")
-
-
-def series_entries(series: pd.DataFrame, rows: Sequence[Row], healthy: Sequence[str]) -> list[Row]:
-    """Return one entry per series: the model's answer, its key slice's file, and its curve.
-
-    Args:
-        series: of `series_rows`; `key_slice` is a place in `rows`.
-        rows: of the slices, with `file`.
-        healthy: the classes that are no disease.
-    """
-    members: dict[str, list[Row]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        if row[SERIES] is not None:
-            members[row[SERIES]].append({**row, "row": place})
-    entries = []
-    for entry in json_rows(series):
-        key = entry[KEY_SLICE]
-        entry |= {KEY_SLICE: None if key is None else rows[int(key)]["file"]}
-        entry |= {"key_row": None if key is None else int(key)}
-        entries.append(entry | {"curve": curve(members[entry[SERIES]], healthy)})
-    count_series(entries)
-    return entries
-
-
-def count_series(entries: Iterable[Row]) -> None:
-    """Add series to the request's facts, by kind of answer."""
-    for entry in entries:
-        kind = FAILED if entry["error"] else UNDECIDED if entry["undecided"] else ANSWERED
-        current().series[kind] += 1
 
 
 def json_answer(answer: Answer, about: Row) -> bytes:

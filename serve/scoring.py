@@ -11,16 +11,9 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from serve.counts import count_answers
 from serve.http.errors import RefusalError, tellable
-from serve.http.request_facts import (
-    ANSWERED,
-    FAILED,
-    OUT_OF_DOMAIN,
-    SKIPPED,
-    UNDECIDED,
-    current,
-    raised_at,
-)
+from serve.http.request_facts import current, raised_at
 from serve.http.request_limits import RequestLimits
 from serve.params import declared_params, described
 
@@ -267,39 +260,3 @@ def wrong_number_of_rows() -> RefusalError:
     """Return the refusal for a model that does not answer each row."""
     message = "The model answered with another number of rows than scans: tell its operator."
     return RefusalError(500, "model_failed", message)
-
-
-def count_answers(answer: pd.DataFrame) -> None:
-    """Add the rows of an answer to the request's facts, each under one kind of answer.
-
-    A row is failed before it is out of domain, and out of domain before it is undecided; only
-    rows that are none of these are counted under their label. A slice that was skipped because
-    others of its series lie close by is none of them.
-    """
-    facts = current()
-    kinds = row_kinds(answer)
-    facts.answers.update(kinds)
-    if "label" in answer.columns:
-        labels = zip(kinds, answer["label"], strict=True)
-        facts.labels.update(str(label) for kind, label in labels if kind == ANSWERED)
-
-
-def row_kinds(answer: pd.DataFrame) -> list[str]:
-    """Return the kind of each row; models of older layouts have no column `undecided`."""
-
-    def column(name: str) -> list[Any]:
-        return list(answer[name]) if name in answer.columns else [None] * len(answer)
-
-    names = ("error", "out_of_domain", "undecided", "skipped")
-    return [row_kind(*flags) for flags in zip(*map(column, names), strict=True)]
-
-
-def row_kind(error: Any, out_of_domain: Any, undecided: Any, skipped: Any = None) -> str:
-    """Return which kind of answer a row is."""
-    if not pd.isna(skipped) and skipped:
-        return SKIPPED
-    if not pd.isna(error):
-        return FAILED
-    if not pd.isna(out_of_domain) and out_of_domain:
-        return OUT_OF_DOMAIN
-    return UNDECIDED if not pd.isna(undecided) and undecided else ANSWERED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,7 @@ SHORT_HEAD_BYTES, MANY = 16 * 1024, 256  # so that the heads of 1,000 slices sta
 LONG_HEAD_BYTES, MAX_LONG_HEADS = 1024 * 1024, 32
 DICOM = slice(128, 132)
 NESTED = "a zip within a zip; unpack it and send its files"
-POSITION, SKIPPED, KEY_SLICE = "position_mm", "skipped", "key_slice"
-# Columns of a slice's row that hold its series' answer, and where that stands in `series_rows`.
-OF_SERIES = {
-    "series_label": "label",
-    "series_probability": "probability",
-    "series_undecided": "undecided",
-}
+POSITION, SKIPPED = "position_mm", "skipped"
 NOT_SCANS = {"unknown_format", "empty"}  # error codes of what is in a zip beside the slices
 
 
@@ -154,43 +147,3 @@ class Frames:
             places = self.places[-len(images) :]
             frame[SERIES] = self._plan.facts[SERIES].iloc[places].to_numpy(object)
         return frame
-
-
-def with_series_answers(rows: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
-    """Return rows whose columns about their series say what all slices together say.
-
-    Args:
-        rows: of the model, scored in parts, so that theirs speak of a part.
-        series: of `series_rows`.
-    """
-    if series.empty:
-        return rows
-    answers = series.set_index(SERIES)
-    known = rows[SERIES].isin(answers.index)
-    for column, source in OF_SERIES.items():
-        if column in rows.columns:
-            told = answers[source].reindex(rows[SERIES])
-            rows[column] = told.where(known.to_numpy(), None).to_numpy(object)
-    if KEY_SLICE in rows.columns:
-        keys = {int(place) for place in series[KEY_SLICE].dropna()}
-        rows[KEY_SLICE] = [i in keys if of_series else None for i, of_series in enumerate(known)]
-    return rows
-
-
-def curve(rows: Sequence[Row], healthy: Sequence[str]) -> list[Row]:
-    """Return the probability of disease along a series, from its lowest position up.
-
-    Args:
-        rows: of the series, each with `file` and `row`, its place in the answer.
-        healthy: the classes that are no disease; without any, the curve is empty.
-    """
-    points = []
-    for row in rows:
-        cells: list[Any] = [row.get(f"p_{name}") for name in healthy]
-        if row.get("label") is None or None in cells or not cells:
-            continue
-        p = 1.0 - math.fsum(cells)
-        point = {POSITION: row.get(POSITION), "probability": min(1.0, max(0.0, p))}
-        points.append(point | {"file": row["file"], "row": row["row"]})
-    nowhere = float("inf")
-    return sorted(points, key=lambda at: nowhere if at[POSITION] is None else at[POSITION])

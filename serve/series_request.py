@@ -10,9 +10,9 @@ import pandas as pd
 
 from serve.http.errors import RefusalError
 from serve.json_table import bad, parsed
-from serve.predict import series_entries
 from serve.scoring import SERIES, ServedModel, held_place, too_many_rows
 from serve.series import POSITION, SKIPPED, Row
+from serve.series_entries import series_entries
 
 EXAMPLE = '{"rows": [<rows as /predict answered them>]}'
 TEXTS = {"file", "label", "error", "error_code", SERIES}

@@ -9,7 +9,7 @@ from typing import get_args
 from batch.summary import OWN_KINDS
 from model.decoding.errors import ErrorCode
 from serve.http.errors import Kind
-from serve.http.observe import ROUTES, Metrics
+from serve.http.metrics import ROUTES, Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from serve.__main__ import main
-from serve.http.observe import ROUTES, Metrics
+from serve.http.metrics import ROUTES, Metrics
 from serve.http.request_limits import RequestLimits
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()

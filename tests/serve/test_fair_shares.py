@@ -15,12 +15,13 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
+from serve.counts import count_answers
 from serve.http.errors import RefusalError
 from serve.http.limits import LimitedRequests, address_of
 from serve.http.places import Pool
 from serve.http.request_facts import CURRENT, RequestFacts
 from serve.http.request_limits import RequestLimits
-from serve.scoring import BATCH_ROWS, ServedModel, count_answers
+from serve.scoring import BATCH_ROWS, ServedModel
 from tests.serve.conftest import KEYS, png
 from tests.serve.gate import Gate
 from tests.serve.server_process import ServerProcess, running_serve
