@@ -162,14 +162,19 @@ export class Board {
   }
 
   async answer(series, group) {
-    const sent = [...series.scans];
+    const most = this.queue.model?.max_slices ?? Infinity;
+    const whole = series.scans.length <= most;
+    // Slices that were skipped change no answer: of a series over the limit they stay here.
+    const sent = series.scans.filter(({ row }) => whole || !row.skipped);
     const lost = this.queue.scans.filter((scan) => scan.group === group && scan.state === "failed");
     const unsent = lost.filter(({ row }) => !row).length; // cancelled, or the server was gone
     series.beside = lost.filter(({ row }) => row && !row.series).length;
     series.problem = unsent ? notWhole(unsent) : "";
     try {
       if (unsent) return;
-      series.take(await askForSeries(sent), sent);
+      const answer = await askForSeries(sent);
+      const kept = series.scans.length - sent.length;
+      series.take({ ...answer, slices: answer.slices + kept, skipped: answer.skipped + kept }, sent);
     } catch (error) {
       series.problem = `This series has no answer: ${error.message}`;
     } finally {
