@@ -95,6 +95,10 @@ def test_a_version_carries_its_external_scores(
     version = Registry("outside").read().versions[number]
     tag = json.loads(version.tags["external.elsewhere"])
     assert tag["scans"] == 24 and len(tag["roc_auc_ci95"]) == 2
+    described = mlflow.MlflowClient().get_model_version("outside", str(number)).description
+    assert "| elsewhere, n = 24 |" in described and "SYNTHETIC" in described
+    assert f"| AUC | {tag['roc_auc']:.3f} (" in described
+    assert "Scored on no scans from elsewhere" not in described
     metrics = mlflow.get_run(str(version.run_id)).data.metrics
     assert metrics["external/elsewhere/roc_auc"] == pytest.approx(tag["roc_auc"])
     kept = mlflow.artifacts.list_artifacts(f"runs:/{version.run_id}/external/elsewhere")
