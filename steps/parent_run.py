@@ -63,7 +63,7 @@ def record_pipeline(run: mlflow.ActiveRun) -> None:
     log_scans(DATA)
     model = logged_model(MODEL, run, scores["model_digest"])
     link_model(run.info.run_id, model, made=True)
-    log_headline(scores, DATA, model)
+    log_headline(scores, DATA, model, again=True)
     mlflow.set_tag(NOTE, f"```\n{headline(SCORES)}\n```")
     mlflow.log_artifact(str(SCORES))
     if REPORT.is_file():

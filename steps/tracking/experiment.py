@@ -15,6 +15,7 @@ from mlflow.entities import Run, ViewType
 
 EXPERIMENT = "chest-ct"
 DEFAULT = "Default"  # mlflow.entities.Experiment.DEFAULT_EXPERIMENT_NAME
+KIND = ("mlflow.experimentKind", "custom_model_development")  # MLflow's page then shows Models
 GONE_ON = "continued_as"  # tag of a run that goes on as another
 
 
@@ -25,7 +26,7 @@ def experiment_id() -> str:
         _rename_default(None)
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name))
+    return str(found.experiment_id if found else client.create_experiment(name, tags=dict([KIND])))
 
 
 def resumed_run(run_id: str) -> mlflow.ActiveRun:
@@ -56,6 +57,7 @@ def _rename_default(own_run: str | None) -> bool:
     if any(run.info.run_id != own_run for run in runs):
         return False
     client.rename_experiment(default.experiment_id, EXPERIMENT)
+    client.set_experiment_tag(default.experiment_id, *KIND)
     return True
 
 

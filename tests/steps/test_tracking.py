@@ -163,7 +163,9 @@ def test_an_untouched_default_of_a_local_store_becomes_the_experiment(
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     with stage_run("training") as by_hand:
         pass
-    assert [found.name for found in client.search_experiments()] == ["chest-ct"]
+    (experiment,) = client.search_experiments()
+    assert experiment.name == "chest-ct"
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert by_hand.info.experiment_id == run.info.experiment_id
     assert client.get_run(made.info.run_id).info.run_name == "main · phantom"
 
