@@ -26,8 +26,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
+from PIL import Image
+
+from model.decoding.scan_file import decode_grey
+from scans.manifest import MANIFEST, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -281,14 +286,16 @@ def walk(documents: list[str], *, small: bool) -> list[str]:
     return wrong
 
 
-def prepare(folder: Path, s3: object) -> None:
+def prepare(folder: Path, s3: Any) -> None:
     """Put a scan where the documents have one, and scans into the bucket that they name."""
-    scans = sorted((folder / "artifacts" / "data_ingestion" / "scans").rglob("*.png"))
-    if scans and not (folder / "scan.png").exists():
-        shutil.copyfile(scans[0], folder / "scan.png")
-        s3.create_bucket(Bucket="hospital")  # type: ignore[attr-defined]
-        for number, scan in enumerate(scans[:8]):
-            s3.upload_file(str(scan), "hospital", f"scans/2026-11/{number}.png")  # type: ignore[attr-defined]
+    data = folder / "artifacts" / "data_ingestion"
+    if (folder / "scan.png").exists() or not (data / MANIFEST).is_file():
+        return
+    files = [data / row.path for row in read_manifest(data)[:8]]
+    Image.fromarray(decode_grey(files[0].read_bytes())).save(folder / "scan.png")
+    s3.create_bucket(Bucket="hospital")
+    for number, file in enumerate(files):
+        s3.upload_file(str(file), "hospital", f"scans/2026-11/{number}{file.suffix}")
 
 
 def main() -> None:
