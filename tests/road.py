@@ -33,12 +33,14 @@ from PIL import Image
 
 from model.decoding.scan_file import decode_grey
 from scans.manifest import MANIFEST, read_manifest
+from tests.s3_server import S3Server, start_s3_server
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 RUN, OUTPUT, TRANSCRIPT = "run", "output", "transcript"
 SCANS = "real scans"  # the block needs CHEST_CT_SCANS
 ELSEWHERE = "scans of another site"  # the block needs CHEST_CT_DATA
+NEEDED = {SCANS: "Chest-CT-Scan-data.zip", ELSEWHERE: "IQ-OTHNCCD.zip"}  # files in the clone
 SERVERS = ("mlflow models serve", "python -m serve")  # these run until they are stopped
 START_S = 90
 WHEN_AND_WHO = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  \S+")  # of a move
@@ -147,8 +149,8 @@ def clone(small: bool) -> Iterator[Path]:
                 params[section] |= values
             path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
         for name, source in (
-            ("Chest-CT-Scan-data.zip", os.environ.get("CHEST_CT_SCANS")),
-            ("IQ-OTHNCCD.zip", os.environ.get("CHEST_CT_DATA", "") + "/IQ-OTHNCCD-part.zip"),
+            (NEEDED[SCANS], os.environ.get("CHEST_CT_SCANS")),
+            (NEEDED[ELSEWHERE], os.environ.get("CHEST_CT_DATA", "") + "/IQ-OTHNCCD-part.zip"),
         ):
             if source and Path(source).is_file() and not small:
                 (folder / name).symlink_to(source)
@@ -250,39 +252,41 @@ def missing_lines(text: str, printed: list[str], *, numbers: bool) -> list[str]:
 
 def walk(documents: list[str], *, small: bool) -> list[str]:
     """Run the documents' blocks in order; return the documented lines that nothing printed."""
-    from tests.s3_server import start_s3_server
-
-    wrong: list[str] = []
     unwanted = ("MLFLOW_", "AWS_", "CHEST_CT_API")
     clean = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
     clean["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), clean["PATH"]])
-    for document in documents:
-        with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(clone(small))
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            process, s3 = start_s3_server(scratch)
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-            road = Road(folder, clean | s3.env())
+    wrong: list[str] = []
+    with contextlib.ExitStack() as stack:
+        process, s3 = start_s3_server(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        shared = stack.enter_context(clone(small)) if small else None  # unchanged stages are kept
+        for document in documents:
+            folder = shared or stack.enter_context(clone(small))
+            wrong += walk_document(document, Road(folder, clean | s3.env()), s3, numbers=not small)
+    return wrong
+
+
+def walk_document(document: str, road: Road, s3: S3Server, *, numbers: bool) -> list[str]:
+    """Run the blocks of one document; arguments as for `missing_lines`, which finds what is lost."""
+    here, wrong = True, []
+    for block in planned(document):
+        if block.plan in NEEDED:
+            here = (road.folder / NEEDED[block.plan]).exists()
+        elif block.plan in (RUN, TRANSCRIPT):
             here = True
-            for block in planned(document):
-                if block.plan in (SCANS, ELSEWHERE):
-                    name = "Chest-CT-Scan-data.zip" if block.plan == SCANS else "IQ-OTHNCCD.zip"
-                    here = (folder / name).exists()
-                elif block.plan in (RUN, TRANSCRIPT):
-                    here = True
-                if block.plan == OUTPUT or not here:
-                    print(f"[{document}] {'its output' if here else f'left out: {block.plan}'}")
-                elif block.plan not in (RUN, TRANSCRIPT, SCANS, ELSEWHERE):
-                    print(f"[{document}] not run here, needs {block.plan}")
-                    continue
-                else:
-                    prepare(folder, s3.client())
-                    road.block(block.text)
-                shows = block.plan == OUTPUT or block.text.startswith("$ ")
-                if here and shows:
-                    lost = missing_lines(block.text, road.printed, numbers=not small)
-                    wrong += [f"{document}: {line}" for line in lost]
+        elif block.plan != OUTPUT:
+            print(f"[{document}] not run here, needs {block.plan}")
+            continue
+        if not here:
+            print(f"[{document}] left out: {block.plan}")
+            continue
+        if block.plan != OUTPUT:
+            prepare(road.folder, s3.client())
+            road.block(block.text)
+        if block.plan == OUTPUT or block.text.startswith("$ "):
+            lost = missing_lines(block.text, road.printed, numbers=numbers)
+            wrong += [f"{document}: {line}" for line in lost]
     return wrong
 
 
