@@ -268,7 +268,7 @@ def walk(documents: list[str], *, small: bool) -> list[str]:
 
 
 def walk_document(document: str, road: Road, s3: S3Server, *, numbers: bool) -> list[str]:
-    """Run the blocks of one document; arguments as for `missing_lines`, which finds what is lost."""
+    """Run the blocks of one document; return its lines that nothing printed."""
     here, wrong = True, []
     for block in planned(document):
         if block.plan in NEEDED:
