@@ -122,6 +122,7 @@ def test_external_scores_stand_beside_the_internal_ones(
 ) -> None:
     model = shutil.copytree(trial_model, tmp_path / "artifacts" / "training" / "model")
     own = {"n": 50, "roc_auc": 0.981, "roc_auc_ci95": [0.95, 1.0], "model_digest": "9b1e77d0c4aa"}
+    own |= {"sensitivity": {"n": 39}, "specificity": {"n": 11}}
     (tmp_path / "scores.json").write_text(json.dumps(own))
     (tmp_path / "MODEL_CARD.md").write_text("# The card\n\nNot for <b>patients</b>.\n")
     elsewhere = tmp_path / "artifacts" / "external_evaluation" / "iq_oth"
@@ -144,6 +145,11 @@ def test_external_scores_stand_beside_the_internal_ones(
         assert "Not for <b>patients</b>." in page.find("#model-card-text").text
         assert "may be read as one of these" in page.find("#about-limits").text
         assert "Not for diagnosis" in page.find("#about-list").text
+        page.choose(write(tmp_path, a=png(20)))
+        page.status_ends("1 scan done")
+        # Eleven healthy scans tell no more than one in twelve; the model says 96 %.
+        assert page.texts(".bar dt")[-1] == "any disease"
+        assert page.texts(".bar span")[-1] == "> 91 %"
 
 
 def test_explanation_and_doubt(page: Page, tmp_path: Path) -> None:

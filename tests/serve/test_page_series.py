@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import re
 import zipfile
@@ -197,6 +198,21 @@ def test_heat_map_lies_over_the_slice_with_opacity_and_legend(page: Page, tmp_pa
     assert page.find(".series .glow").value_of_css_property("opacity") == "1"
     page.find(".series .heat").click()
     assert not page.find(".series .glow").is_displayed()
+
+
+def test_csv_has_the_answer_of_the_whole_series(page: Page, tmp_path: Path) -> None:
+    one_series(page, tmp_path)
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    page.find("#csv").click()
+    page.until(lambda: list(tmp_path.glob("chest-ct-results-*.csv")))
+    (file,) = tmp_path.glob("chest-ct-results-*.csv")
+    rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8-sig"), newline="")))
+    slices = [row for row in rows if row["series"]]
+    assert [row["file"] for row in slices] == [f"study.zip/CT/A/{i:03}.dcm" for i in range(4)]
+    assert {row["series_label"] for row in slices} == {"adenocarcinoma"}
+    assert float(slices[0]["series_probability"]) == pytest.approx(p_disease(30))
+    assert [row["key_slice"] for row in slices] == ["false", "true", "false", "false"]
 
 
 def test_two_series_side_by_side_move_together(page: Page, tmp_path: Path) -> None:
