@@ -6,7 +6,7 @@ import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -68,7 +68,7 @@ def features(
     scans: Sequence[Scan],
     every: Sequence[Scan],
     variant: Variant,
-    network: Path,
+    network: Callable[[], Path],
     folder: Path,
 ) -> Arrays:
     """Compute, or read from the folder, every pooling of every scan from one pass.
@@ -77,7 +77,7 @@ def features(
         scans: whose features are wanted.
         every: all scans of all collections, which may lend grey levels.
         variant: how they become pixels.
-        network: of `int8_network`.
+        network: makes, or finds, that of `int8_network`.
         folder: keeps the features.
 
     Returns:
@@ -89,7 +89,9 @@ def features(
     missing = [scan for scan in scans if scan.sha256 not in places]
     if missing:
         runs = openvino.Core().compile_model(
-            str(network), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+            str(network()),
+            "CPU",
+            {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
         )
         starts = range(0, len(missing), KEPT_AT_ONCE)
         with click.progressbar(starts, label=variant.name, file=sys.stderr) as bar:
