@@ -221,9 +221,10 @@ def _note(row: Row) -> str | None:
     if row["gaps"]:
         found.append(f"slices are missing at {row['gaps']} place{'s' * (row['gaps'] > 1)}")
     if row["duplicate_positions"]:
+        one = row["duplicate_positions"] == 1
         found.append(
-            f"{row['duplicate_positions']} position{'s' * (row['duplicate_positions'] > 1)} "
-            "occur more than once, as where two series have one name"
+            f"{row['duplicate_positions']} position{'' if one else 's'} occur{'s' * one} more than "
+            "once, as where two series have one name"
         )
     if row["slices"] == 1:
         found.append("it has one slice only")
