@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from model.decoding.scan_file import read_header
+from model.packaging import quiet_mlflow
 from scans.archive import extract_zip
 from scans.limits import Limits
 from scans.phantom.patients import write_phantom_patients
@@ -111,7 +112,11 @@ def main(model_uri: str, data: Path | None, phantom_patients: int) -> None:
     if data is None and not phantom_patients:
         raise click.UsageError("Give --data, --phantom-patients or both.")
     found = {}
-    with tempfile.TemporaryDirectory() as work, external_model(model_uri) as model:
+    with (
+        tempfile.TemporaryDirectory() as work,
+        quiet_mlflow(),
+        external_model(model_uri) as model,
+    ):
         for name, scans, lesions in sets(data, phantom_patients, Path(work)):
             found[name] = measure(model, sorted(scans.rglob("*.dcm")), lesions)
     if not found:
