@@ -13,6 +13,7 @@ import numpy as np
 
 from batch.faults import CannotRunError
 from batch.local import score_here
+from batch.memory import give_memory_back
 from batch.model_process import ModelProcess
 from batch.progress import ProgressDisplay, RunState, log
 from batch.pyfunc import PinnedModel, pinned_model
@@ -212,6 +213,8 @@ def _finish_series(
         _refuse_to_finish_if_stopped(run)
 
     answer = answer_with(settings, model, output, check) if settings.series else None
+    output.forget_index()
+    give_memory_back()
     began = time.monotonic()
     outcome = finish_series(output, model.pinned, given, answer)
     run.series_s = time.monotonic() - began

@@ -9,6 +9,12 @@ import os
 M_ARENA_MAX = -8  # mallopt(3)
 
 
+def give_memory_back() -> None:
+    """Return what was freed to the system, before another part of the job needs as much."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def share_memory_between_threads() -> None:
     """Let what one thread frees be taken by the others.
 

@@ -109,7 +109,7 @@ FINISH = """
 import json, re, sys, time
 from pathlib import Path
 
-from batch.memory import share_memory_between_threads
+from batch.memory import give_memory_back, share_memory_between_threads
 
 share_memory_between_threads()
 from batch.model_process import ModelProcess
@@ -131,6 +131,8 @@ with pinned_model(uri) as pinned, ModelProcess(pinned) as model:
     output = Output(FolderStore(Path(folder)), "parquet", schema_of(model.columns))
     output.load()
     counts = count_rows(output)
+    output.forget_index()
+    give_memory_back()
     before_mb, began = peak_mb(), time.monotonic()
     outcome = finish_series(
         output, pinned, None, lambda slices, parts, by: answers(slices.sorted(parts), model, by)

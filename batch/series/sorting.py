@@ -17,7 +17,7 @@ from batch.faults import CannotRunError
 if TYPE_CHECKING:
     import duckdb
 
-MEMORY_LIMIT = "128MB"
+MEMORY_LIMIT = "64MB"
 THREADS = 2
 
 

@@ -157,6 +157,10 @@ class Output:
         self.files.rewrite(number, replaced)
         return made[0]
 
+    def forget_index(self) -> None:
+        """Free the memory of the index. Call when nothing more is scored or published."""
+        self.index = DoneIndex()
+
     def sweep(self) -> None:
         """Delete segments that a lost attempt on Spark wrote a second time. Call when finished."""
         self.store.delete(self.store.names(JOURNAL))
