@@ -14,6 +14,7 @@ from batch.series.answers import MadeFrom, series_schema
 from batch.series.files import SERIES, SeriesCounts, SeriesFiles, SeriesRecord, parts_needed
 from batch.series.given import GivenSeries
 from batch.series.slices import LocalSlices, local_slices
+from batch.series.sorting import MEMORY_LIMITS, SortingMemoryError
 from batch.table.output import Output
 from batch.table.parts import answers_series
 
@@ -61,13 +62,32 @@ def finish_series(
         if counts is not None and (not answer or record.model == model):
             return _outcome(counts, record, given)
     output.unfinish()
-    with scratch_folder("series") as folder, local_slices(folder) as slices:
-        record = replace(_place(output, slices, given), model=model)
+    for limit in MEMORY_LIMITS:
+        try:
+            counts, record = _made(output, files, pinned, given, answer, limit)
+            break
+        except SortingMemoryError:
+            if limit == MEMORY_LIMITS[-1]:
+                raise
+    return _outcome(counts, record, given)
+
+
+def _made(
+    output: Output,
+    files: SeriesFiles,
+    pinned: PinnedModel,
+    given: GivenSeries | None,
+    answer: Answer | None,
+    memory_limit: str,
+) -> tuple[SeriesCounts, SeriesRecord]:
+    """Place slices and make the series table; return what it holds and its record."""
+    with scratch_folder("series") as folder, local_slices(folder, memory_limit) as slices:
+        record = replace(_place(output, slices, given), model=pinned.digest if answer else "")
         series = slices.count_series()
         if answer is None or not series:
             files.remove()
             files.write_record(record)
-            return _outcome(SeriesCounts(), record, given)
+            return SeriesCounts(), record
         parts = parts_needed(series)
         made_from = MadeFrom(pinned.uri, pinned.digest, record.slices)
         digests, counts = files.replace(answer(slices, parts, made_from), parts)
@@ -79,7 +99,7 @@ def finish_series(
             )
         record = replace(record, parts=digests)
         files.write_record(record)
-    return _outcome(counts, record, given)
+    return counts, record
 
 
 def _place(output: Output, slices: LocalSlices, given: GivenSeries | None) -> SeriesRecord:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from batch.faults import CannotRunError, is_s3_fault, s3_sentence
 from batch.locations import Access, Location, make_client
 from batch.scratch import scratch_folder
-from batch.series.sorting import quoted, sorting
+from batch.series.sorting import MEMORY_LIMITS, quoted, sorting
 
 LINES = 10_000  # that are held at once
 EXPECTED = "Expected CSV with the columns `uri` or `path`, `series` and, if known, `position_mm`."
@@ -157,7 +157,7 @@ def _one_row_each(source: str, made: Path, folder: Path) -> int:
     """
     rows = f"read_parquet({quoted(made)})"
     once = made.with_suffix(".once")
-    with sorting(folder / "given") as database:
+    with sorting(folder / "given", MEMORY_LIMITS[1]) as database:
         twice = database.sql(
             f"SELECT min(line), max(line) FROM {rows} GROUP BY uri "
             "HAVING count(DISTINCT (series, position_mm)) > 1 ORDER BY 1 LIMIT 1"

@@ -141,9 +141,9 @@ class LocalSlices:
 
 
 @contextlib.contextmanager
-def local_slices(folder: Path) -> Iterator[LocalSlices]:
-    """Have an empty copy in a scratch folder until the block ends."""
-    with sorting(folder / "slices") as database:
+def local_slices(folder: Path, memory_limit: str) -> Iterator[LocalSlices]:
+    """Have an empty copy in a scratch folder until the block ends; see `sorting`."""
+    with sorting(folder / "slices", memory_limit) as database:
         yield LocalSlices(folder / "slices", database)
 
 

@@ -17,20 +17,31 @@ from batch.faults import CannotRunError
 if TYPE_CHECKING:
     import duckdb
 
-MEMORY_LIMIT = "64MB"
+# Enough for 10^6 slices. DuckDB needs some memory that grows with the number of rows, so what does
+# not fit is done again with the next limit.
+MEMORY_LIMITS = ("128MB", "512MB", "2GB")
 THREADS = 2
 
 
+class SortingMemoryError(CannotRunError):
+    """The limit of memory is too low for so many rows."""
+
+
 @contextlib.contextmanager
-def sorting(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Have a database that spills into a folder until the block ends."""
+def sorting(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Have a database that spills into a folder until the block ends.
+
+    Raises:
+        SortingMemoryError: it needs more memory than the limit.
+        CannotRunError: it cannot go on for another reason, such as a full disk.
+    """
     import duckdb
 
     folder.mkdir(parents=True, exist_ok=True)
     database = duckdb.connect(
         str(folder / "sorting.duckdb"),
         config={
-            "memory_limit": MEMORY_LIMIT,
+            "memory_limit": memory_limit,
             "threads": THREADS,
             "temp_directory": str(folder / "spill"),
             "preserve_insertion_order": False,
@@ -40,6 +51,10 @@ def sorting(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     )
     try:
         yield database
+    except duckdb.OutOfMemoryException as error:
+        raise SortingMemoryError(
+            f"Sorting slices by series needs more than {memory_limit} of memory."
+        ) from error
     except duckdb.Error as error:
         detail, where = " ".join(str(error).split())[:200].rstrip("."), tempfile.gettempdir()
         raise CannotRunError(

@@ -348,6 +348,22 @@ def test_series_that_cannot_be_answered_have_an_error_and_cost_the_others_nothin
     assert (places.scans / "03-b").as_uri() in places_of
 
 
+def test_a_sort_that_needs_more_memory_gets_more(
+    places: Places,
+    arguments: tuple[object, ...],
+    run_series: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("batch.series.finish.MEMORY_LIMITS", ("1MB", "128MB"))
+    assert run_series(*arguments).summary["series"] == 3
+    places.check()
+    monkeypatch.setattr("batch.series.finish.MEMORY_LIMITS", ("1MB",))
+    places.put("new", "1.2.a", -40.0, 10)
+    stopped = run_series(*arguments)
+    assert stopped.code == 2
+    assert "Sorting slices by series needs more than 1MB of memory." in stopped.err
+
+
 def test_numbers_of_series_are_metrics(arguments: tuple[object, ...], run_series: Run) -> None:
     metrics = metrics_of(run_series(*arguments).summary)
     expected = {
