@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -62,14 +63,11 @@ def finish_series(
         if counts is not None and (not answer or record.model == model):
             return _outcome(counts, record, given)
     output.unfinish()
-    for limit in MEMORY_LIMITS:
-        try:
-            counts, record = _made(output, files, pinned, given, answer, limit)
-            break
-        except SortingMemoryError:
-            if limit == MEMORY_LIMITS[-1]:
-                raise
-    return _outcome(counts, record, given)
+    *lower, highest = MEMORY_LIMITS
+    for limit in lower:
+        with contextlib.suppress(SortingMemoryError):
+            return _outcome(*_made(output, files, pinned, given, answer, limit), given)
+    return _outcome(*_made(output, files, pinned, given, answer, highest), given)
 
 
 def _made(
