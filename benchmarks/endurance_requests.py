@@ -178,7 +178,7 @@ def hostile(seed: int) -> list[Request]:
                     statuses=refused),
         invocations("params of text", as_json({"inputs": [text], "params": "x"}), statuses=refused),
         invocations("brackets", b"[" * 10**6, statuses=refused),
-        Request("a body over the limit", "/predict", bytes(40 * 2**20), {"Content-Type": FORM},
+        Request("a body over the limit", "/series", bytes(40 * 2**20), {"Content-Type": FORM},
                 (413,)),
         Request("an origin that is none", "/predict", b"x", {"Origin": "http://[::1"}, (403,)),
         Request("a name that is not ours", "/predict", b"x", {"Host": "evil.example"}, (421,)),

@@ -32,8 +32,8 @@ from serve.series import (
 from serve.series_entries import json_rows, series_entries, with_series_answers
 from serve.uploads import LeftOut, files_in, multipart_form, upload_of
 
-SERIES_BATCH_ROWS = 64  # a few calls for a series: each begins with decoding alone
-FRAME_BYTES = 48 * 2**20  # of the scans that go to the model at one time; 64 slices take 34 MB
+SERIES_BATCH_ROWS = 64  # few calls for a series, since each begins with decoding alone
+FRAME_BYTES = 20 * 2**20  # of the scans in one call of the model: 40 slices of 512 x 512
 
 
 @dataclass(frozen=True)

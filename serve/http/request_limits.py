@@ -7,7 +7,7 @@ from dataclasses import dataclass
 MAX_COLUMNS = 16  # of a table in a request; the model reads one or two of them
 SERIES_PATHS = {"/predict"}  # take a whole series at once
 BODIES_IN_MEMORY = 8  # of the largest size, all requests together
-SERIES_IN_MEMORY = 1.5  # the same of whole series, which are ten times as large
+SERIES_IN_MEMORY = 1.25  # the same of whole series, which are ten times as large
 
 
 @dataclass(frozen=True)
