@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ def planned(scans: list[Scan], wanted: bool | None, zipped: bool, model: ServedM
             continue
         heads.append(head)
         kept.append(scan)
-    dicoms = sum(head[DICOM] == b"DICM" for head in heads)
-    if wanted is False or not model.answers_series or not (wanted or zipped or dicoms > 1):
+    asked = wanted or zipped or len(kept) > 1
+    if wanted is False or not model.answers_series or not asked or not kept:
         return Plan(kept, left_out, None)
     facts = model.series_plan(heads)
     facts = with_long_headers(facts, kept, heads, model)
@@ -91,7 +92,8 @@ def with_long_headers(
     if not unknown:
         return facts
     for i in unknown[:MAX_LONG_HEADS]:
-        heads[i] = scans[i].read(LONG_HEAD_BYTES)
+        with contextlib.suppress(DamagedZipError):  # found out again when all of it is read
+            heads[i] = scans[i].read(LONG_HEAD_BYTES)
     return model.series_plan(heads)
 
 
