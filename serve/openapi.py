@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from serve.pixels import FORMATS, HEADERS, WINDOWS
-from serve.schemas import MEANINGS, Schema, param_schema, ref, schemas
+from serve.schemas import MEANINGS, Schema, object_of, param_schema, ref, schemas
+from serve.scoring import PROBE
 
 JSON, TEXT, FILE = "application/json", "text/plain", "multipart/form-data"
 BINARY: Schema = {"type": "string", "format": "binary"}
@@ -126,7 +128,7 @@ def requests(path: str, about: dict[str, Any]) -> dict[str, Any]:
             "requestBody": {"required": True, "content": {JSON: {"schema": ref("SeriesRequest")}}}
         }
     if path == "/invocations":
-        example = {"dataframe_records": [{"image": "<base64 of a PNG, DICOM, … file>"}]}
+        example = {"dataframe_records": [{"image": base64.b64encode(PROBE).decode()}]}
         content = {
             JSON: {"schema": ref("InvocationsRequest"), "example": example},
             "text/csv": {"schema": {"type": "string", "pattern": CSV_PATTERN}},
@@ -145,7 +147,7 @@ def in_query(name: str, schema: Schema) -> Schema:
 
 def upload(files: Schema) -> dict[str, Any]:
     """Return a request body with the field `files`."""
-    form = {"type": "object", "properties": {"files": files}, "required": ["files"]}
+    form = object_of({"files": files}, ("files",), closed=True)
     return {"requestBody": {"required": True, "content": {FILE: {"schema": form}}}}
 
 

@@ -35,6 +35,10 @@ async def pixels_answer(request: Request, model: ServedModel) -> Response:
     shape, window = options(request)
     form = await multipart_form(request, model.limits)
     files = files_in(form)
+    if any(isinstance(part, str) for _, part in form.multi_items()):
+        raise bad_params(
+            "Expected one file and no other field; format and window go into the query."
+        )
     if len(files) != 1:
         raise RefusalError(400, "bad_request", f"{EXPECTED}; received {len(files)} files.")
     data = await files[0].read()

@@ -164,7 +164,8 @@ def series_request(columns: Schema, most: int) -> Schema:
         row[name] = row[name] | {"minimum": 0, "maximum": 1}
     row["position_mm"] = row["position_mm"] | {"minimum": -1e6, "maximum": 1e6}
     row["probability"] = row["probability"] | {"minimum": 0, "maximum": 1}
-    rows = {"type": "array", "items": object_of(row, needed), "maxItems": most}
+    described = f"At most {most}."
+    rows = {"type": "array", "items": object_of(row, needed), "description": described}
     return object_of({"rows": rows}, ("rows",), closed=True)
 
 
@@ -174,7 +175,7 @@ def invocation_schemas(params: dict[str, str], most: int, in_series: bool) -> Sc
         {name: param_schema(name, kind) for name, kind in params.items()}, closed=True
     )
     record = {"image": BASE64} | ({"series": {"type": ["string", "null"]}} if in_series else {})
-    rows = {"type": "array", "maxItems": most}
+    rows = {"type": "array", "description": f"At most {most} scans."}
     split = object_of(
         {
             "columns": {"type": "array", "items": {"const": "image"}, "minItems": 1, "maxItems": 1},

@@ -84,8 +84,15 @@ SERIES_COLUMNS = ["series", "label", "probability", *(f"p_{c}" for c in CLASSES)
 SPACING_MM = 5.0
 
 
+def bytes_of(image):
+    try:
+        return image if isinstance(image, bytes) else base64.b64decode(image or "")
+    except ValueError:
+        return b""
+
+
 def place(image):
-    data = image if isinstance(image, bytes) else base64.b64decode(image or "")
+    data = bytes_of(image)
     if data[128:132] != b"DICM":
         return None, None
     try:
@@ -97,7 +104,7 @@ def place(image):
 
 def score(image, explain):
     row = dict.fromkeys(COLUMNS)
-    data = image if isinstance(image, bytes) else base64.b64decode(image)
+    data = bytes_of(image)
     if data[128:132] == b"DICM":
         data = data.split(b"|", 2)[-1]
     if data.startswith(b"sleep "):
@@ -134,6 +141,8 @@ def score(image, explain):
 class Trial(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
         explain = bool((params or {}).get("explain"))
+        if not 0 <= (params or {}).get("threshold", 0.5) <= 1:
+            raise ValueError("Expected a threshold from 0 to 1; received another.")
         columns = COLUMNS + ["heatmap"] * explain
         images = list(model_input["image"])
         own = bool((params or {}).get("series"))
@@ -192,7 +201,8 @@ class Trial(mlflow.pyfunc.PythonModel):
             scored = [(i, row) for i, row in of if row.get("p_normal") is not None]
             answer = dict.fromkeys(SERIES_COLUMNS)
             answer |= {"series": name, "slices": len(of), "scored": len(scored),
-                       "skipped": skipped, "failed": len(of) - skipped - len(scored)}
+                       "skipped": skipped, "failed": len(of) - skipped - len(scored),
+                       "gaps": 0, "duplicate_positions": 0}
             if scored:
                 key, row = max(scored, key=lambda one: 1 - one[1]["p_normal"])
                 p = 1 - row["p_normal"]
