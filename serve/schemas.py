@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from serve.http.request_limits import MAX_COLUMNS
+
 Schema = dict[str, Any]
 JSON_TYPES = {"boolean": "boolean", "double": "number", "float": "number", "long": "integer",
               "integer": "integer"}  # fmt: skip
@@ -160,6 +162,7 @@ def series_request(columns: Schema, most: int) -> Schema:
     needed = ["series", *(name for name in columns if name.startswith("p_"))]
     kept = ("series", "position_mm", "skipped")
     row = {"file": TEXT, **columns, **{name: SERIES_COLUMNS[name] for name in kept}}
+    row.pop("heatmap", None)  # not looked at
     for name in needed[1:]:
         row[name] = row[name] | {"minimum": 0, "maximum": 1}
     row["position_mm"] = row["position_mm"] | {"minimum": -1e6, "maximum": 1e6}
@@ -191,13 +194,17 @@ def invocation_schemas(params: dict[str, str], most: int, in_series: bool) -> Sc
         "inputs": ("InputsRequest", rows | {"items": BASE64}),
         "instances": ("InstancesRequest", rows | {"items": ref("ScanRecord")}),
     }
+    params_or_null = {"oneOf": [ref("Params"), {"type": "null"}]}
     forms = {
-        name: object_of({field: schema, "params": ref("Params")}, (field,), closed=True)
+        name: object_of({field: schema, "params": params_or_null}, (field,), closed=True)
         for field, (name, schema) in values.items()
     }
     return {
         "Params": chosen,
-        "ScanRecord": object_of(record, ("image",), closed=True),
+        # Further columns are passed over.
+        "ScanRecord": object_of(record, ("image",))
+        | {"additionalProperties": {"type": ["string", "number", "boolean", "null"]}}
+        | {"maxProperties": MAX_COLUMNS},
         **forms,
         "InvocationsRequest": {"oneOf": [ref(name) for name in forms]},
     }

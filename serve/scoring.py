@@ -51,6 +51,8 @@ class ServedModel:
         self.returns_pixels = self._pixels is not None
         self.answers_series = None not in (self._series_plan, self._series_rows)
         self.healthy = healthy_classes(model.metadata)
+        own_metadata = getattr(model.metadata, "metadata", None) or {}
+        self.classes: list[str] = list(own_metadata.get("classes") or [])
 
     def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return the pyfunc's answer to `data`, a row for each of its rows.

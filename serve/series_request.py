@@ -18,8 +18,8 @@ EXAMPLE = '{"rows": [<rows as /predict answered them>]}'
 TEXTS = {"file", "label", "error", "error_code", SERIES}
 TRUTHS = {"out_of_domain", "undecided", SKIPPED}
 PROBABILITIES = "p_"
-NUMBERS = {"probability", POSITION, "attention"}
-FARTHEST = 1e9  # a position in mm, or a logit: beyond it is none
+NUMBERS = {POSITION, "attention"}
+FARTHEST = 1e6  # a position in mm, or a logit: beyond it is none
 
 
 def series_answer(body: bytes, content_type: str, model: ServedModel) -> bytes:
@@ -40,9 +40,10 @@ def series_answer(body: bytes, content_type: str, model: ServedModel) -> bytes:
         raise bad("Expected a model that answers series; this one does not.")
     with held_place():
         rows = rows_of(body, model.limits.max_slices)
-        frame = pd.DataFrame(rows, dtype=object)
-        if SERIES not in frame.columns:
+        if not rows:
             return json.dumps({"series": []}).encode()
+        check_columns(rows, [SERIES, *(f"{PROBABILITIES}{name}" for name in model.classes)])
+        frame = pd.DataFrame(rows, dtype=object)
         series = model.series_rows(frame)
         named = [{"file": "", SERIES: None, **row} for row in rows]
         entries = series_entries(series, named, model.healthy)
@@ -67,6 +68,15 @@ def rows_of(body: bytes, max_slices: int) -> list[Row]:
     return [checked_row(row) for row in rows]
 
 
+def check_columns(rows: list[Row], needed: list[str]) -> None:
+    """Raise RefusalError if a row lacks what its series' answer is made from."""
+    if any(name not in row for row in rows for name in needed):
+        raise bad(
+            "Expected rows as /predict gives them, each with series and the probability of each "
+            "class, null where there is none; received one without."
+        )
+
+
 def checked_row(row: Row) -> Row:
     """Return the cells of a row that are used.
 
@@ -75,7 +85,7 @@ def checked_row(row: Row) -> Row:
     """
     kept = {}
     for name, cell in row.items():
-        is_probability = name.startswith(PROBABILITIES)
+        is_probability = name.startswith(PROBABILITIES) or name == "probability"
         if name in TEXTS:
             fits = isinstance(cell, str)
         elif name in TRUTHS:
@@ -84,7 +94,7 @@ def checked_row(row: Row) -> Row:
             fits = is_number(cell) and (not is_probability or 0 <= cell <= 1)
         else:
             continue
-        if not fits and cell is not None:
+        if not fits and (cell is not None or name == "file"):
             shown = name if len(name) < 40 and name.isprintable() else "a column"
             raise bad(f"Expected rows as /predict gives them; received another value in {shown}.")
         kept[name] = cell

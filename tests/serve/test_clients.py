@@ -131,15 +131,24 @@ def test_a_generated_client_knows_models_rows_and_errors(
     run([sys.executable, "-c", at(trial_server, MORE)], folder, PYTHONPATH=str(generated))
 
 
+# Any bytes are a file to the description; which are a scan only the decoder says, with 422. The
+# files of a form are scored whatever their fields are called.
+SCHEMATHESIS = """
+[[operations]]
+include-path = "/pixels"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]
+
+[[operations]]
+include-path = "/predict"
+checks.negative_data_rejection.expected-statuses = ["200", "4xx"]
+"""
+
+
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(trial_server: ServerProcess, tmp_path: Path) -> None:
     tool = str(Path(sys.executable).with_name("st"))
-    # Any bytes are a file to the description; which are a scan only the decoder says, with 422.
     config = tmp_path / "schemathesis.toml"
-    config.write_text(
-        '[[operations]]\ninclude-path = "/pixels"\n'
-        'checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]\n'
-    )
+    config.write_text(SCHEMATHESIS)
     command = [tool, "--config-file", str(config), "run", f"{trial_server.url}/openapi.json"]
     command += ["--max-examples", "20", "--phases", "examples,coverage,fuzzing"]
     done = subprocess.run(

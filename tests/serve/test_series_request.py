@@ -32,10 +32,11 @@ def test_rows_of_several_calls_get_the_answer_of_one(trial_server: ServerProcess
 
 WRONG: dict[str, Any] = {
     "no list": {"series": "a"},
+    "no probabilities": [{"series": "a", "p_normal": 0.5}],
     "no objects": ["a"],
     "text for a number": [{"series": "a", "p_normal": "0.5"}],
     "no probability": [{"series": "a", "p_normal": 1.5}],
-    "an endless position": [{"series": "a", "p_normal": 0.5, "position_mm": 1e300}],
+    "an endless position": [{"series": "a", "p_normal": 0.5, "position_mm": 1e300, "p_x": 0}],
     "a long integer": [{"series": "a", "position_mm": 10**400}],
     "true for a number": [{"series": "a", "p_normal": True}],
     "a number for a series": [{"series": 7, "p_normal": 0.5}],
