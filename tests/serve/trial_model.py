@@ -197,7 +197,7 @@ class Trial(mlflow.pyfunc.PythonModel):
         records = rows.to_dict("records")
         for name in dict.fromkeys(row["series"] for row in records if row["series"] is not None):
             of = [(i, row) for i, row in enumerate(records) if row["series"] == name]
-            skipped = sum(bool(row["skipped"]) for _, row in of)
+            skipped = sum(bool(row.get("skipped")) for _, row in of)
             scored = [(i, row) for i, row in of if row.get("p_normal") is not None]
             answer = dict.fromkeys(SERIES_COLUMNS)
             answer |= {"series": name, "slices": len(of), "scored": len(scored),
@@ -206,8 +206,8 @@ class Trial(mlflow.pyfunc.PythonModel):
             if scored:
                 key, row = max(scored, key=lambda one: 1 - one[1]["p_normal"])
                 p = 1 - row["p_normal"]
-                answer |= {"label": row["label"], "probability": p, "undecided": 0.4 < p < 0.5,
-                           "key_slice": key, "key_position_mm": row["position_mm"],
+                answer |= {"label": row.get("label"), "probability": p, "undecided": 0.4 < p < 0.5,
+                           "key_slice": key, "key_position_mm": row.get("position_mm"),
                            "out_of_domain_share": 0.0}
             else:
                 answer["error"] = f"None of the {len(of)} slices of this series could be scored."
