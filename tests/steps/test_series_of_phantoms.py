@@ -90,9 +90,7 @@ def test_patients_are_told_apart_by_labels_of_slices_and_by_labels_of_patients(
     assert labels_are_of_series(coarse, CLASSES, [HEALTHY], "auto")
     kept = telling_slices(features.vectors, coarse, CLASSES, [HEALTHY], HEAD, seed=0)
     as_labelled, chosen = fitted(features, coarse), fitted(features, coarse, kept)
-    print(held_out_auc(by_slice), held_out_auc(as_labelled), held_out_auc(chosen))
     assert held_out_auc(chosen) > held_out_auc(as_labelled) + 0.05
     shown = np.array([row.label != HEALTHY for row in rows])
     diseased = np.array([row.label != HEALTHY for row in coarse])
-    print(shown[kept & diseased].mean(), shown[diseased].mean())
     assert shown[kept & diseased].mean() > shown[diseased].mean() + 0.1
