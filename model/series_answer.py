@@ -2,7 +2,7 @@
 
 A series is a bag of slices of which some may show disease: multiple-instance learning. Training
 chooses the aggregation among four by cross-validation over patients
-(docs/adr/0056-one-answer-per-series.md) and stores it here:
+(docs/adr/0070-one-answer-per-series.md) and stores it here:
 
 - maximum: the slice that is most suspicious speaks for all;
 - top_mean: the mean of the `top` most suspicious slices;

@@ -4,7 +4,7 @@ A series of thin slices says little more than one of thick slices and would cost
 much, so slices are thinned by position. The grid is fixed in the patient's coordinates. So which
 slices count depends neither on their order nor on how many calls scored them: of the slices that
 one call knows, the lowest in a cell is scored, and so is the lowest of all, in whichever call it
-comes (docs/adr/0057-thinning-by-position.md).
+comes (docs/adr/0071-thinning-by-position.md).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A diseased series shows the disease in some of its slices; its other slices, labelled like them,
 would teach the head what is not there. So the head is trained on all slices, asked about each one
 without its patient, and trained again on the slices of diseased series that are most suspicious
-(docs/adr/0058-labels-of-series.md).
+(docs/adr/0072-labels-of-series.md).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Every slice is asked of a head that has not seen its patient (calibration.py). From these answers
 each candidate gives every series a score; the curve that calibrates it, and the attention, are
-fitted on other patients than those whose loss is counted (docs/adr/0056-one-answer-per-series.md).
+fitted on other patients than those whose loss is counted (docs/adr/0070-one-answer-per-series.md).
 """
 
 from __future__ import annotations
