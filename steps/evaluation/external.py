@@ -124,7 +124,7 @@ def external_evaluation(
         rows.to_csv(folder / "predictions.csv", index=False)
         text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
         (folder / SCORES).write_text(text, encoding="utf-8")
-        write_external_report(folder, result, model.internal_scores)
+        write_external_report(folder, result, model.internal_scores, source)
     return result
 
 

@@ -16,6 +16,11 @@ from steps.tracking import git_commit
 FACTS = "facts.json"
 
 
+def now() -> str:
+    """Return the present time for a reader of a report."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def write_facts(folder: Path, data: Path, scores: Mapping[str, Any]) -> None:
     """Write facts.json beside the report.
 
@@ -27,7 +32,7 @@ def write_facts(folder: Path, data: Path, scores: Mapping[str, Any]) -> None:
     summary = read_summary(data)
     run = mlflow.active_run()
     facts = {
-        "evaluated_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "evaluated_at": now(),
         "run_id": run.info.run_id if run else None,
         "run_name": run.info.run_name if run else None,
         "code": git_commit(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def test_scores_and_report_of_a_model_in_a_folder(
     assert len(rows) == 24 and "path" not in rows and rows["error"].isna().all()
     report = (tmp_path / "elsewhere" / "report.html").read_text()
     assert "Research software, not a medical device" in report
+    assert re.search(r"<dd>\d{4}-\d\d-\d\d \d\d:\d\d UTC</dd>", report)
+    assert f"<dd>{elsewhere}</dd>" in report and scores["model"]["model_digest"] in report
     assert f"{scores['roc_auc']['value']:.3f}" in report
     assert "ROC AUC" in done.stdout and "Research software" in done.stdout
 
