@@ -35,7 +35,7 @@ SAYS = {
 
 
 class LocalSlices:
-    """A copy of the slice parts. Memory does not grow with their number."""
+    """A copy of the slice parts, in bounded memory."""
 
     def __init__(self, folder: Path, database: duckdb.DuckDBPyConnection) -> None:
         self._folder, self._database = folder, database
