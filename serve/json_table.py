@@ -13,7 +13,7 @@ from typing import Any
 
 from serve.http.errors import RefusalError
 from serve.http.request_limits import MAX_COLUMNS
-from serve.scoring import too_many_rows
+from serve.scoring import SERIES, too_many_rows
 
 IMAGE = "image"
 FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
@@ -171,6 +171,8 @@ def table(columns: list[str], rows: list[list[Any]]) -> Table:
             row[i] = scan_text(row[i]) if name == IMAGE else row[i]
             if isinstance(row[i], dict | list):
                 raise bad(DO_NOT_FIT)
+            if name == SERIES and isinstance(row[i], bool):
+                raise bad("Expected text or null in the column 'series'; received true or false.")
     return Table(columns, rows)
 
 

@@ -17,7 +17,10 @@ MEANINGS = {
     "answered if a zip was sent, or several slices of one series.",
 }
 TEXT: Schema = {"type": "string"}
-BASE64: Schema = {"type": "string", "description": "A whole file, as base64 text."}
+BASE64: Schema = {
+    "type": ["string", "null"],
+    "description": "A whole file, as base64 text; null gets a row with an error.",
+}
 
 
 def nullable(kind: str, description: str) -> Schema:
@@ -177,22 +180,22 @@ def invocation_schemas(params: dict[str, str], most: int, in_series: bool) -> Sc
     chosen = object_of(
         {name: param_schema(name, kind) for name, kind in params.items()}, closed=True
     )
-    record = {"image": BASE64} | ({"series": {"type": ["string", "null"]}} if in_series else {})
-    rows = {"type": "array", "description": f"At most {most} scans."}
-    split = object_of(
-        {
-            "columns": {"type": "array", "items": {"const": "image"}, "minItems": 1, "maxItems": 1},
-            "data": rows | {"items": {"type": "array", "items": BASE64, "minItems": 1,
-                                      "maxItems": 1}},
-        },
-        ("columns", "data"),
-        closed=True,
-    )  # fmt: skip
+    series = {"series": {"type": ["string", "number", "null"]}} if in_series else {}
+    record = {"image": BASE64} | series
+    one = {"type": "array", "items": BASE64, "minItems": 1, "maxItems": 1}
+    texts = {"type": "array", "items": {"anyOf": [BASE64, one]}}
+    # One scan need not stand in a list.
+    scans = {
+        "anyOf": [list_of("ScanRecord"), texts, ref("ScanRecord"), BASE64],
+        "description": f"At most {most} scans.",
+    }
+    columns = {"type": "array", "items": {"const": "image"}, "minItems": 1, "maxItems": 1}
+    split = object_of({"columns": columns, "data": texts}, ("data",), closed=True)
     values = {
-        "dataframe_records": ("RecordsRequest", rows | {"items": ref("ScanRecord")}),
+        "dataframe_records": ("RecordsRequest", scans),
         "dataframe_split": ("SplitRequest", split),
-        "inputs": ("InputsRequest", rows | {"items": BASE64}),
-        "instances": ("InstancesRequest", rows | {"items": ref("ScanRecord")}),
+        "inputs": ("InputsRequest", scans),
+        "instances": ("InstancesRequest", scans),
     }
     params_or_null = {"oneOf": [ref("Params"), {"type": "null"}]}
     forms = {

@@ -134,6 +134,10 @@ ODD_JSON = {
         b'{"dataframe_split": {"columns": [["image"]], "data": [["a"]]}}',
         "a name",
     ),
+    "true as series": (
+        b'{"instances": [{"image": "aGk=", "series": true}]}',
+        "text or null in the column 'series'",
+    ),
     "object as scan": (b'{"instances": [{"image": {"data": "x"}}]}', "an object with 'data'"),
     "chat": (b'{"messages": [{"role": "user", "content": "hi"}]}', "exactly one of the fields"),
 }
