@@ -234,7 +234,6 @@ def test_an_experiment_of_dvcs_shows_what_it_changed(checkout: Path, tmp_path: P
     table = run("dvc", "exp", "show", "--only-changed", "--csv", cwd=clone).stdout
     head, *rows = csv.reader(table.splitlines())
     assert not any("overrides" in column or "phantom" in column for column in head)
-    assert len(head) <= 20, head
     (longer,) = (dict(zip(head, row, strict=True)) for row in rows if "longer" in row)
     (before,) = (dict(zip(head, row, strict=True)) for row in rows if "master" in row)
     assert (before["training.epochs"], longer["training.epochs"]) == ("3", "5")
