@@ -36,8 +36,8 @@ def drawn(folder: Path) -> dict[str, bytes]:
     write_phantom_patients(folder / "files", folder / "masks", patients=6)
     files = {path.name: path.read_bytes() for path in (folder / "files").rglob("*.dcm")}
     files |= {f"thin-{n:03d}.dcm": data for n, data in enumerate(thin_slices())}
-    files |= {"alone-1.dcm": slice_at(4.0, series="1.2.alone")}
-    broken = [slice_at(5.0 * n, series="1.2.broken") for n in range(3)]
+    files |= {"alone-1.dcm": slice_at(4.0, series="1.2.826.0.1.8")}
+    broken = [slice_at(5.0 * n, series="1.2.826.0.1.9") for n in range(3)]
     files |= {f"broken-{n}.dcm": data[:-3000] for n, data in enumerate(broken)}
     names = sorted(files)
     random.Random(1).shuffle(names)
