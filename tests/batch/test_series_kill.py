@@ -181,7 +181,7 @@ def test_sigkill_of_the_whole_job_on_s3(bucket: Bucket, tmp_path: Path) -> None:
             "--model-uri", str(tmp_path / "model"), "--batch-size", "16",
         ]  # fmt: skip
         killed = finish_despite_kills(
-            arguments, environment, proxy, scans, tmp_path, kills=8, span_s=1.5
+            arguments, environment, proxy, scans, tmp_path, kills=4, span_s=1.5
         )
     assert killed.exit_code == 0, (tmp_path / "err").read_text()
     slices = bucket.table("scores/").to_pylist()
