@@ -127,7 +127,8 @@ def score(image, explain):
             grey = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
         except Exception:
             error = "Expected an image file; these bytes are not one."
-            return row | {"error": error, "error_code": "unknown_format"}
+            row |= {"error": error, "error_code": "unknown_format"}
+            return row | ({"heatmap": None} if explain else {})
     mean = float(grey.mean()) / 255
     weights = np.array([1.0, 0.2, 2.0 * mean, 0.1])
     p = dict(zip(CLASSES, (weights / weights.sum()).tolist()))
