@@ -11,6 +11,7 @@ from tests.batch.fault_proxy import fault_proxy, seldom
 from tests.s3_server import READ_ONLY, free_port
 
 
+@pytest.mark.slow
 def test_throttling_errors_resets_truncation_and_corruption_cost_no_row(
     bucket: Bucket, run_here: Run, stand_in_model: Path
 ) -> None:

@@ -81,6 +81,7 @@ def test_each_scan_that_kills_its_process_is_one_row_and_costs_its_neighbours_no
     assert (again.code, again.summary["objects_read"]) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_scan_that_never_ends_is_given_up(
     tmp_path: Path, run_here: Run, hostile_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,6 +178,7 @@ def test_parts_of_unknown_origin_are_refused(
     assert bucket.get("scores/part-00000.parquet") == b"someone else's"
 
 
+@pytest.mark.slow
 def test_two_copies_at_once_the_second_stops(
     bucket: Bucket, places: tuple[str, str], run_here: Run, run_cli: Run, tmp_path: Path
 ) -> None:

@@ -165,6 +165,7 @@ def test_an_image_that_cannot_be_pulled_changes_nothing(host: Host, small_image:
     assert (host.container_id(), host.served()) == (before, "one")
 
 
+@pytest.mark.slow
 def test_a_terminated_deployment_puts_the_old_container_back(
     host: Host, small_image: Build
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_killed_deployment_is_repaired_by_the_next_one(host: Host, small_image
     assert host.containers() == {""}
 
 
+@pytest.mark.slow
 def test_two_deployments_do_not_run_at_once(host: Host, small_image: Build) -> None:
     process = host.start(small_image("never-healthy", 503))
     _wait_for(lambda: "-candidate" in host.containers())

@@ -175,6 +175,7 @@ def test_evaluations_scores_go_with_the_pipelines_model_and_no_other(
     assert "scores.json" not in listing
 
 
+@pytest.mark.slow
 def test_it_builds_where_nothing_was_evaluated(engine: Engine, checkout: Path, image: str) -> None:
     name = f"{NAME}:without-scores"
     (checkout / "scores.json").unlink()

@@ -32,6 +32,7 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 WAIT_S = 60
+TRIES = 5  # of loading a page
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 # Hands files to the page as a drop does; a test cannot drag from a file manager.
@@ -77,6 +78,7 @@ class Page:
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self.driver = driver
         self.url = url
+        self._complaints: list[str] = []  # of the page's last loading
 
     def look(
         self, size: tuple[int, int] = DESKTOP, scheme: str = "light", scripts: bool = True
@@ -90,7 +92,13 @@ class Page:
         feature = {"name": "prefers-color-scheme", "value": scheme}
         command("Emulation.setEmulatedMedia", {"features": [feature]})
         command("Emulation.setScriptExecutionDisabled", {"value": not scripts})
-        self.driver.get(self.url)
+        for _ in range(TRIES):
+            self._complaints = []
+            self.driver.get(self.url)
+            self._complaints = self.complaints()
+            # Another test starts or stops a container: Chromium then drops what it was fetching.
+            if not any("ERR_NETWORK_CHANGED" in text for text in self._complaints):
+                break
         if scripts:
             self.until(
                 lambda: self.driver.execute_script("return document.readyState") == "complete"
@@ -123,6 +131,7 @@ class Page:
 
     def complaints(self) -> list[str]:
         """Return what the browser's console complained about since the last call."""
-        messages = [str(entry["message"]) for entry in self.driver.get_log("browser")]
+        kept, self._complaints = self._complaints, []
+        messages = kept + [str(entry["message"]) for entry in self.driver.get_log("browser")]
         # A test leaves a page with results without having touched it.
         return [text for text in messages if "'beforeunload' confirmation panel" not in text]

@@ -412,6 +412,7 @@ def test_without_a_key_each_scan_says_so(keyed_page: Page, tmp_path: Path) -> No
     assert "expects an API key" in page.texts(".card .verdict")[0]
 
 
+@pytest.mark.slow
 def test_server_gone_and_back(
     driver: browser.webdriver.Chrome, trial_model: Path, tmp_path: Path
 ) -> None:

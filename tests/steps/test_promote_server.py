@@ -148,6 +148,7 @@ def test_staging_production_and_back_as_on_dagshub(
     assert "why: drill" in told.stdout
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_between_stage_and_alias(
     server: MlflowServer, scans: Path, as_admin: dict[str, str]
 ) -> None:
