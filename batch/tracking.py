@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
+from batch.experiment import start_run
 from batch.faults import CannotRunError, without_passwords
 from batch.progress import log
 from batch.pyfunc import PinnedModel, quiet_mlflow
 from batch.settings import JobSettings
 from batch.summary import TableCounts
 
-EXPERIMENT = "batch_scoring"
+STAGE = "batch_scoring"  # tag `stage`, as the pipeline's runs have it
+MAX_NAME = 120  # characters of a run's name
 
 
 class NoRun:
@@ -38,17 +39,14 @@ class TrackedRun(NoRun):
 
         with quiet_mlflow():
             try:
-                if not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & set(
-                    os.environ
-                ):
-                    mlflow.set_experiment(EXPERIMENT)
-                run = mlflow.start_run()
+                run = start_run(f"{STAGE} · {settings.input.uri}"[:MAX_NAME])
                 self.run_id = run.info.run_id
                 # `mlflow run` has logged its own, as shell words; a parameter cannot be changed.
-                there = run.data.params
+                there = mlflow.get_run(run.info.run_id).data.params
                 given = {k: v for k, v in settings.parameters().items() if v is not None}
                 mlflow.log_params({k: v for k, v in given.items() if k not in there})
-                mlflow.set_tags({"model_uri": model.uri, "model_digest": model.digest})
+                of_model = {"model_uri": model.uri, "model_digest": model.digest}
+                mlflow.set_tags({"stage": STAGE} | of_model)
                 self._link(run.info.run_id, model)
             except Exception as error:  # each store and server raises its own
                 raise CannotRunError(

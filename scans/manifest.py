@@ -13,6 +13,7 @@ from scans.errors import SourceError
 
 MANIFEST = "manifest.csv"
 SUMMARY = "summary.json"
+IN_EVERY_SUMMARY = ("data_digest", "phantom")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,7 +65,13 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
                 f"Expected {path} to start with the columns {', '.join(COLUMNS)}; received "
                 f"{', '.join(reader.fieldnames or [])}. Run data_ingestion again."
             )
-        return [_row(fields) for fields in reader]
+        try:
+            return [_row(fields) for fields in reader]
+        except (ValueError, TypeError) as error:  # a cell that is no number, or a line cut short
+            raise SourceError(
+                f"{path}, line {reader.line_num}, is not as data_ingestion writes it ({error}). "
+                "Run data_ingestion again."
+            ) from error
 
 
 def _row(fields: dict[str, str]) -> ManifestRow:
@@ -79,10 +86,19 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """Read the summary of a prepared data set: counts, `data_digest`, `phantom` and more.
 
     Raises:
-        SourceError: there is none.
+        SourceError: there is none, or it lacks what every data set has.
     """
     path = folder / SUMMARY
     if not path.is_file():
         raise SourceError(f"{path} is missing. Run data_ingestion first: dvc repro data_ingestion")
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        lacking = [name for name in IN_EVERY_SUMMARY if name not in summary]
+    except (ValueError, TypeError) as error:
+        raise SourceError(f"{path} is damaged ({error}). Run data_ingestion again.") from error
+    if lacking:
+        raise SourceError(
+            f"{path} was written by another version of data_ingestion: it lacks "
+            f"{', '.join(lacking)}. Run data_ingestion again."
+        )
     return summary

@@ -13,8 +13,9 @@ from model.network import Precision
 from model.preprocessing import Preprocessing, scan_pixels
 from model.tensors import Tensor, read_tensors
 from scans.manifest import read_manifest
-from steps.errors import StageError
+from steps.errors import StageError, read_of
 
+STAGE = "prepare_base_model"
 TENSORS = "base.npz"
 
 
@@ -37,29 +38,40 @@ class Base:
         return self.folder / self.file_name
 
     def tensors(self) -> list[Tensor]:
-        """Read the base's 26 tensors in full precision (see model/tensors.py)."""
-        return read_tensors(self.folder / TENSORS)
+        """Read the base's 26 tensors in full precision (see model/tensors.py).
+
+        Raises:
+            StageError: they are missing, or of another layout.
+        """
+        path = self.folder / TENSORS
+        with read_of(path, STAGE):
+            return read_tensors(path)
 
 
 def read_base(folder: Path) -> Base:
     """Read the description of a prepared base.
 
     Raises:
-        StageError: it is missing.
+        StageError: it is missing, or was written by another version of the code.
     """
     path = folder / "base.json"
     if not path.is_file():
         raise StageError(f"{path} is missing. Run prepare_base_model first: dvc repro")
-    made = json.loads(path.read_text(encoding="utf-8"))
-    return Base(
-        folder=folder,
-        classes=tuple(made["classes"]),
-        precision=made["precision"],
-        preprocessing=Preprocessing(**made["preprocessing"]),
-        calibration_images=made["calibration_images"],
-        weights_sha256=made["weights_sha256"],
-        feature_blocks=made.get("feature_blocks", 1),
-    )
+    with read_of(path, STAGE):
+        made = json.loads(path.read_text(encoding="utf-8"))
+        base = Base(
+            folder=folder,
+            classes=tuple(made["classes"]),
+            precision=made["precision"],
+            preprocessing=Preprocessing(**made["preprocessing"]),
+            calibration_images=made["calibration_images"],
+            weights_sha256=made["weights_sha256"],
+            feature_blocks=made["feature_blocks"],
+        )
+    for network in (base.network, base.network.with_suffix(".bin")):
+        if not network.is_file():
+            raise StageError(f"{network} is missing. Run {STAGE} again: dvc repro {STAGE}")
+    return base
 
 
 def quantisation_scans(

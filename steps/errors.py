@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
@@ -20,6 +23,38 @@ R = TypeVar("R")
 
 class StageError(ValueError):
     """Something a stage needs is missing or does not fit; the message says what to do."""
+
+
+@contextlib.contextmanager
+def read_of(path: Path, stage: str) -> Iterator[None]:
+    """Turn what reading an artefact of another layout raises into one sentence.
+
+    Args:
+        path: the file or folder that is read in the block.
+        stage: that writes it.
+
+    Raises:
+        StageError: it is missing, damaged, or of another version of the code.
+    """
+    try:
+        yield
+    except (StageError, SourceError):
+        raise  # a sentence already
+    except FileNotFoundError as error:
+        raise StageError(
+            f"{error.filename or path} is missing. Run {stage} again: dvc repro {stage}"
+        ) from error
+    except (
+        AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile
+    ) as error:  # fmt: skip
+        raise StageError(
+            f"{path} is damaged or was written by another version of {stage} "
+            f"({type(error).__name__}: {_first_line(error)}). Run {stage} again: dvc repro {stage}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0].rstrip(".")
 
 
 def one_sentence_errors(command: Callable[P, R]) -> Callable[P, R]:

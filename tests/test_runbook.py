@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 from typing import get_args
 
@@ -37,23 +38,63 @@ def test_codes_of_rows() -> None:
     assert sorted(first_cells(of_batch)) == sorted(own[1].split("|"))
 
 
-def test_exit_codes_are_those_that_the_commands_state() -> None:
+def exit_codes() -> dict[str, set[int]]:
+    """Return the codes that the runbook has for each command; `the same` is the row above."""
     named: dict[str, set[int]] = {}
-    for command, code in re.findall(r"^\| `([^`]+)` \| (\d+) \|", section("Exit codes"), re.M):
-        named.setdefault(command, set()).add(int(code))
+    commands: list[str] = []
+    for cell, code in re.findall(r"^\| ([^|]+) \| (\d+) \|", section("Exit codes"), re.M):
+        commands = re.findall(r"`([^`]+)`", cell) or commands
+        assert commands, cell
+        for command in commands:
+            named.setdefault(command, set()).add(int(code))
+    return named
+
+
+def test_exit_codes_are_those_that_the_commands_state() -> None:
+    named = exit_codes()
     script = (ROOT / "deploy" / "deploy.sh").read_text(encoding="utf-8")
     stated = re.findall(r"^#   (\d)  ", script.split("# Exit codes:")[1].split("set -euo")[0], re.M)
-    assert named.pop("deploy/deploy.sh") == set(map(int, stated))
+    assert named["deploy/deploy.sh"] == set(map(int, stated))
     batch = (ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
     table = batch.split("| exit code | meaning |")[1].split("\n\n")[0]
-    assert named.pop("python -m batch") == set(map(int, re.findall(r"^\| (\d) \|", table, re.M)))
+    assert named["python -m batch"] == set(map(int, re.findall(r"^\| (\d) \|", table, re.M)))
     promote = (ROOT / "steps" / "promote.py").read_text(encoding="utf-8")
     stated = re.findall(r"(\d) ", promote.split("Exit codes:")[1].split("\n")[0])
-    assert named.pop("python -m steps.promote") == set(map(int, stated))
-    main = (ROOT / "serve" / "__main__.py").read_text(encoding="utf-8")
-    stated = re.findall(r"sys\.exit\((\d)\)", main)
-    assert named.pop("python -m serve") == {*map(int, stated), 137}
-    assert named == {}
+    assert named["python -m steps.promote"] == set(map(int, stated))
+    stopped = {128 + signal.SIGTERM, 128 + signal.SIGHUP}
+    assert named["python -m steps.main"] == {0, 1, 2, *stopped}
+    assert named["python -m serve"] == {0, 2, 128 + signal.SIGKILL}
+
+
+NOT_FOR_OPERATORS = {
+    "python -m steps.gates.clean_process",  # a child of the gates
+    "python -m steps.parameters_page",  # writes a page of the documents
+    "deploy/ec2-user-data.sh", "deploy/slim-venv.sh", "deploy/write_byte_code.py",  # run once
+}  # fmt: skip
+
+
+def programs() -> dict[str, Path]:
+    """Return what can be started, by how the runbook would name it."""
+    found = {}
+    for path in sorted(p for f in ("batch", "serve", "steps") for p in (ROOT / f).rglob("*.py")):
+        if '__name__ == "__main__"' in path.read_text(encoding="utf-8"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[f"python -m {'.'.join(parts).removesuffix('.__main__')}"] = path
+    for path in [*(ROOT / "deploy").rglob("*.sh"), *(ROOT / "deploy").rglob("*.py")]:
+        found[path.relative_to(ROOT).as_posix()] = path
+    return {name: path for name, path in found.items() if name not in NOT_FOR_OPERATORS}
+
+
+def test_every_program_and_every_code_in_it_is_there() -> None:
+    named = exit_codes()
+    assert sorted(programs()) == sorted(named)
+    for name, path in programs().items():
+        text = path.read_text(encoding="utf-8")
+        of = set(map(int, re.findall(r"(?:sys\.exit\(|\bexit |\bfail )(\d)\b", text)))
+        of |= {1} if "one_sentence_errors" in text or re.search(r'sys\.exit\(f?"', text) else set()
+        of |= {2} if "click.command" in text else set()
+        assert of, name
+        assert of <= named[name], name
 
 
 def test_metrics_and_routes_exist() -> None:

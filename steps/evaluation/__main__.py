@@ -22,7 +22,7 @@ from model.decision import labels, probabilities
 from model.packaging import PACKAGE
 from model.preprocessing import scan_pixels
 from scans.manifest import ManifestRow, read_manifest
-from steps.errors import StageError, one_sentence_errors
+from steps.errors import StageError, one_sentence_errors, read_of
 from steps.evaluation.context import context_sections, start_protocols
 from steps.evaluation.context_plots import write_context
 from steps.evaluation.facts import write_facts
@@ -93,7 +93,8 @@ def evaluation(
     rows = [row for row in every_row if row.split == "test"]
     if not rows:
         raise StageError(f"{data} has no test scans. Raise data_ingestion.test_fraction.")
-    card = Card.read(folder / NETWORK_FOLDER)
+    with read_of(folder / NETWORK_FOLDER, "training"):
+        card = Card.read(folder / NETWORK_FOLDER)
     print_progress(f"scoring {len(rows)} test scans")
     model = mlflow.pyfunc.load_model(str(folder))
     with workers(protocol_repeats * len(every_row)) as executor:
@@ -171,7 +172,9 @@ def keras_probabilities(
     import_quietly()
     import keras
 
-    network = keras.models.load_model(trained / "model.keras")
+    whole = trained / "model.keras"
+    with read_of(whole, "training"):
+        network = keras.models.load_model(whole)
     parts = []
     for start in range(0, len(rows), KERAS_BATCH):
         files = [(data / row.path).read_bytes() for row in rows[start : start + KERAS_BATCH]]

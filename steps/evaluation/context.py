@@ -244,7 +244,8 @@ def stress_section(
         if row.split == "train" and len(donors.setdefault(row.label, [])) < MAX_DONORS:
             donors[row.label].append(_grey(data, row))
     files = [(data / row.path).read_bytes() for row in test]
-    weights = group_weights(np.array([row.group for row in test]), seed=0)
+    groups = np.array([row.group for row in test])
+    weights = group_weights(groups, seed=0)
     labels = [row.label for row in test]
     table = {}
     for name, change in stress_rows(donors).items():
@@ -255,7 +256,9 @@ def stress_section(
         table[name] = stress_score(actual, predicted, before, flagged)
         table[name] |= {
             "roc_auc": roc_auc(actual, p, card.classes),
-            "balanced_accuracy_ci95": balanced_accuracy_interval(weights, actual, predicted),
+            "balanced_accuracy_ci95": balanced_accuracy_interval(
+                weights, groups, actual, predicted
+            ),
         }
     return {"rows": table, "worst": worst_row(table)}
 

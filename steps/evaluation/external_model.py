@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import BadZipFile
 
 import mlflow
 import numpy as np
@@ -81,14 +82,20 @@ def _read(
     uri: str, folder: Path, metadata: Mapping[str, Any], version: ModelVersion | None
 ) -> ExternalModel:
     card_file, seen_file = folder / "artifacts" / "network" / "card.json", folder / FILE
+    older = StageError(
+        f"{uri} was saved by an older version of chest-ct: it does not say which scans it was "
+        "made from, so they cannot be left out. Train it again: mlflow run ."
+    )
     if not card_file.is_file() or not seen_file.is_file() or "model_digest" not in metadata:
-        raise StageError(
-            f"{uri} was saved by an older version of chest-ct: it does not say which scans it was "
-            "made from, so they cannot be left out. Train it again: mlflow run ."
-        )
-    card = json.loads(card_file.read_text(encoding="utf-8"))
-    classes = tuple(metadata["classes"])
-    healthy = tuple(card.get("healthy_classes") or healthy_classes(classes))
+        raise older
+    try:
+        card = json.loads(card_file.read_text(encoding="utf-8"))
+        classes = tuple(metadata["classes"])
+        healthy = tuple(card.get("healthy_classes") or healthy_classes(classes))
+        series_threshold = (card.get("series") or {}).get("threshold")
+        seen = TrainingScans.read(seen_file)
+    except (AttributeError, KeyError, TypeError, ValueError, BadZipFile) as error:
+        raise older from error
     return ExternalModel(
         uri=uri,
         pyfunc=mlflow.pyfunc.load_model(str(folder)),
@@ -96,8 +103,8 @@ def _read(
         classes=classes,
         healthy=healthy,
         threshold=card.get("threshold"),
-        series_threshold=(card.get("series") or {}).get("threshold"),
-        seen=TrainingScans.read(seen_file),
+        series_threshold=series_threshold,
+        seen=seen,
         version=version,
         internal_scores=_internal_scores(uri, version),
         metadata=metadata,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import mlflow
 
 from steps.evaluation.external_model import ExternalModel
@@ -15,6 +16,7 @@ from steps.evaluation.report import write_report
 from steps.headline import series_lines
 from steps.registry.description import describe
 from steps.registry.external import TAG_PREFIX, external_results
+from steps.tracking import print_progress
 
 MEASURES = {
     "roc_auc": "ROC AUC",
@@ -43,17 +45,29 @@ def record(model: ExternalModel, result: dict[str, Any], output: Path) -> str | 
         for metric, value in headline_numbers(result).items():
             client.log_metric(model.version.run_id, f"{place}/{metric}", value)
         client.log_artifacts(model.version.run_id, str(output), place)
-        _add_to_report(model.version.run_id, model.internal_scores)
     name, number = model.version.name, str(model.version.number)
     client.set_model_version_tag(name, number, TAG_PREFIX + result["name"], json.dumps(tag(result)))
     recorded = external_results(client.get_model_version(name, number).tags)
     description = describe(model.metadata, model.internal_scores or {}, recorded)
     client.update_model_version(name, number, description=description)
+    if model.version.run_id:
+        try:
+            _add_to_report(model.version.run_id, model.internal_scores)
+        except (jinja2.UndefinedError, KeyError, TypeError):
+            print_progress(
+                f"The report of version {number} of {name} is of another version of chest-ct and "
+                "stays as it is; what was measured now is in its tag, its description and "
+                f"{place}/ of its run."
+            )
     return f"recorded with version {model.version.number} of {model.version.name}"
 
 
 def _add_to_report(run_id: str, internal: Mapping[str, Any] | None) -> None:
-    """Write the report of the version's own evaluation anew, with every external set beside it."""
+    """Write the report of the version's own evaluation anew, with every external set beside it.
+
+    Raises:
+        jinja2.UndefinedError, KeyError, TypeError: the scores lack what the report shows now.
+    """
     if internal is None or "out_of_domain" not in internal:
         return  # registered without an evaluation of this program's
     with tempfile.TemporaryDirectory() as scratch:

@@ -11,6 +11,7 @@ import mlflow
 from scans.sources import redacted
 from steps.evaluation.facts import now
 from steps.evaluation.report import page
+from steps.headline_metrics import at
 
 TEMPLATE = Path(__file__).with_name("external.html.j2")
 
@@ -30,9 +31,24 @@ def write_external_report(
     text = page(
         TEMPLATE,
         external={"series": None} | dict(external),
-        internal=internal,
+        internal=_own_scores(internal),
         evaluated_at=now(),
         source=redacted(source),
         run_id=run.info.run_id if run else None,
     )
     (folder / "report.html").write_text(text, encoding="utf-8")
+
+
+def _own_scores(scores: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what the page shows of the model's own scores; None where an older one lacks it."""
+    if not scores:
+        return None
+    shown: dict[str, Any] = {
+        name: {"value": at(scores, name), "ci95": at(scores, f"{name}_ci95")}
+        for name in ("roc_auc", "balanced_accuracy")
+    }
+    shown |= {
+        name: {"value": at(scores, f"{name}.value"), "ci95": at(scores, f"{name}.ci95")}
+        for name in ("sensitivity", "specificity")
+    }
+    return shown | {"out_of_domain": at(scores, "out_of_domain.test_scans_flagged")}

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
+from steps.training.bootstrap import (
+    group_weights,
+    interval,
+    interval_or,
+    weighted_auc,
+    weighted_share,
+)
+from steps.training.closed_forms import area_interval, mean_interval, share_interval
 from steps.training.proportions import proportion
 
 BINS = 10  # of predicted probability in the reliability table
@@ -103,30 +110,49 @@ class _Answers:
         both = bool(sick.any() and healthy.any())
         sensitivity = share_by_group(self.called[sick], found, self.groups[sick])
         specificity = share_by_group(~self.called[healthy], cleared, self.groups[healthy])
+        nothing = {"value": None, "ci95": None}
         return {
             "scans": int(of.sum()),
-            "roc_auc": self._area(of) if both else {"value": None, "ci95": None},
+            "roc_auc": self._area(of) if both else nothing,
             "sensitivity": sensitivity,
             "specificity": specificity,
-            "balanced_accuracy": {
-                "value": (sensitivity["value"] + specificity["value"]) / 2 if both else None,
-                "ci95": interval((found + cleared) / 2) if both else None,
-            },
+            "balanced_accuracy": (
+                _mean((sensitivity, specificity), (found + cleared) / 2) if both else nothing
+            ),
         }
 
     def _area(self, of: Flags) -> dict[str, Any]:
-        one = np.ones((1, int(of.sum())))
-        truth, score = self.diseased[of], self.p[of][np.newaxis]
-        return {
-            "value": float(weighted_auc(one, truth, score)[0]),
-            "ci95": interval(weighted_auc(self.weights[:, of], truth, score)),
-        }
+        return area_by_group(self.diseased[of], self.p[of], self.groups[of], self.weights[:, of])
+
+
+def area_by_group(
+    diseased: Flags, p_disease: NDArray[np.float64], groups: NDArray[np.str_], weights: Draws
+) -> dict[str, Any]:
+    """Return the area under the ROC curve with its interval by group; both classes must occur.
+
+    Where every draw agrees, as at an area of 1, the interval is Newcombe's of as many observations
+    of each class as it has groups.
+    """
+    score = p_disease[np.newaxis]
+    area = float(weighted_auc(np.ones((1, len(diseased))), diseased, score)[0])
+    sick, healthy = (len(np.unique(groups[of])) for of in (diseased, ~diseased))
+    draws = weighted_auc(weights, diseased, score)
+    return {"value": area, "ci95": interval_or(draws, lambda: area_interval(area, sick, healthy))}
+
+
+def _mean(shares: Sequence[Mapping[str, Any]], draws: Draws) -> dict[str, Any]:
+    """Return the mean of shares that `share_by_group` made."""
+    values = [share["value"] for share in shares]
+    return {
+        "value": sum(values) / len(values),
+        "ci95": interval_or(draws, lambda: mean_interval(values, [s["ci95"] for s in shares])),
+    }
 
 
 def share_by_group(right: Flags, draws: Draws, groups: NDArray[np.str_]) -> dict[str, Any]:
     """Return a share with its interval by group.
 
-    Where all or none are right, or all are of one group, every draw agrees, and the bootstrap
+    Where every draw agrees, as when all or none are right or all are of one group, the bootstrap
     would claim to be certain; the interval is then Wilson's of as many observations as there are
     groups.
     """
@@ -134,16 +160,8 @@ def share_by_group(right: Flags, draws: Draws, groups: NDArray[np.str_]) -> dict
     if len(right) == 0:
         return counted
     n = len(np.unique(groups))
-    if right.all() or not right.any() or n == 1:
-        return counted | {"ci95": _wilson(counted["value"], n)}
-    return counted | {"ci95": interval(draws)}
-
-
-def _wilson(share: float, n: int) -> list[float]:
-    """Return the 95 % interval (Wilson 1927) of a share, whole or not, of n observations."""
-    z2 = 1.959963984540054**2 / n  # of the normal distribution's 97.5 % quantile
-    middle, half = share + z2 / 2, (z2 * (share * (1 - share) + z2 / 4)) ** 0.5
-    return [max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))]
+    found = interval_or(draws, lambda: share_interval(counted["value"], n))
+    return counted | {"ci95": found or share_interval(counted["value"], n)}
 
 
 def _share_by_class(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.decision import disease_probability, healthy_index
-from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
+from steps.training.bootstrap import group_weights, interval_or, weighted_auc, weighted_share
+from steps.training.closed_forms import area_interval, mean_interval, share_interval
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupedShare:
+    """A share of scans, and what it is in each draw of their groups."""
+
+    value: float  # 0-1
+    draws: NDArray[np.float64]  # (draws,)
+    groups: int
+
+    @classmethod
+    def of(
+        cls,
+        right: NDArray[np.float64] | NDArray[np.bool_],
+        weights: NDArray[np.float64],
+        groups: NDArray[np.str_],
+    ) -> GroupedShare:
+        """Measure how many of some scans are right.
+
+        Args:
+            right: of each scan, or how often of 1 where it was scored several times (n,).
+            weights: of `steps.training.bootstrap.group_weights`, of these scans (draws, n).
+            groups: of each scan (n,).
+        """
+        draws = weighted_share(weights, right)
+        return cls(float(right.mean()), draws, len(np.unique(groups)))
+
+    def closed_form(self) -> list[float]:
+        """Return Wilson's interval of as many observations as there are groups."""
+        return share_interval(self.value, self.groups)
+
+    def interval(self) -> list[float] | None:
+        """Return the bootstrap's interval, the closed form where every draw agrees."""
+        return interval_or(self.draws, self.closed_form)
+
+
+def interval_of_mean(shares: Sequence[GroupedShare]) -> list[float] | None:
+    """Return the interval of a mean of shares, such as the balanced accuracy of recalls."""
+    values, intervals = ([s.value for s in shares], [s.closed_form() for s in shares])
+    draws = np.mean([share.draws for share in shares], axis=0)
+    return interval_or(draws, lambda: mean_interval(values, intervals))
 
 
 def group_intervals(
@@ -33,33 +76,39 @@ def group_intervals(
     """
     weights = group_weights(groups, seed=0)
     return {
-        "balanced_accuracy_ci95": balanced_accuracy_interval(weights, actual, predicted),
-        "roc_auc_ci95": _auc_interval(weights, actual, p, classes),
+        "balanced_accuracy_ci95": balanced_accuracy_interval(weights, groups, actual, predicted),
+        "roc_auc_ci95": _auc_interval(weights, groups, actual, p, classes),
     }
 
 
 def balanced_accuracy_interval(
-    weights: NDArray[np.float64], actual: NDArray[np.int64], predicted: NDArray[np.int64]
+    weights: NDArray[np.float64],
+    groups: NDArray[np.str_],
+    actual: NDArray[np.int64],
+    predicted: NDArray[np.int64],
 ) -> list[float] | None:
     """Bootstrap the balanced accuracy.
 
     Args:
         weights: (draws, n), of `steps.training.bootstrap.group_weights`.
+        groups: of each scan (n,).
         actual: class indices (n,).
         predicted: class indices (n,).
 
     Returns:
         The 95 % interval; None where too few draws have every class.
     """
-    recalls = [
-        weighted_share(weights[:, actual == c], predicted[actual == c] == c)
-        for c in np.unique(actual)
-    ]
-    return interval(np.mean(recalls, axis=0))
+    return interval_of_mean(
+        [
+            GroupedShare.of(predicted[of] == c, weights[:, of], groups[of])
+            for c, of in ((c, actual == c) for c in np.unique(actual))
+        ]
+    )
 
 
 def _auc_interval(
     weights: NDArray[np.float64],
+    groups: NDArray[np.str_],
     actual: NDArray[np.int64],
     p: NDArray[np.float64],
     classes: Sequence[str],
@@ -70,7 +119,23 @@ def _auc_interval(
     if len(classes) == 2:
         healthy = healthy_index(classes)
         sick = actual == 1 if healthy is None else actual != healthy
-        disease = disease_probability(p, classes)[np.newaxis]
-        return interval(weighted_auc(weights, sick, disease))
-    areas = [weighted_auc(weights, actual == c, p[:, c][np.newaxis]) for c in range(len(classes))]
-    return interval(np.mean(areas, axis=0))
+        ranked = [(sick, disease_probability(p, classes))]
+    else:
+        ranked = [(actual == c, p[:, c]) for c in range(len(classes))]
+    areas = [(sick, score[np.newaxis]) for sick, score in ranked]
+    draws = np.mean([weighted_auc(weights, sick, score) for sick, score in areas], axis=0)
+
+    def closed_form() -> list[float]:
+        """Average the ends, as of areas that go up and down together: one-vs-rest ones do."""
+        one = np.ones((1, len(actual)))
+        ends = [
+            area_interval(
+                float(weighted_auc(one, sick, score)[0]),
+                len(np.unique(groups[sick])),
+                len(np.unique(groups[~sick])),
+            )
+            for sick, score in areas
+        ]
+        return [float(end) for end in np.mean(ends, axis=0)]
+
+    return interval_or(draws, closed_form)

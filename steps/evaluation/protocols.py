@@ -17,8 +17,10 @@ from model import decision
 from model.decision import disease_probability, healthy_indices, probabilities
 from model.out_of_domain import fit_out_of_domain
 from steps.evaluation.baselines import BASELINES, Baseline
+from steps.evaluation.intervals import GroupedShare, interval_of_mean
 from steps.metrics import balanced_accuracy, roc_auc
-from steps.training.bootstrap import group_weights, interval, weighted_auc, weighted_share
+from steps.training.bootstrap import group_weights, interval_or, weighted_auc
+from steps.training.closed_forms import area_interval
 from steps.training.cross_validation import FOLDS, grouped_folds, one_thread, solve_head
 from steps.training.threshold import held_out_threshold
 
@@ -259,15 +261,17 @@ def summary(
             "mean": float(np.mean(known)) if known else None,
             "spread": float(np.std(known)) if known else None,
         }
-    for name, draws in _bootstrap(scans, called, seed).items():
+    for name, ci95 in _intervals(scans, called, seed).items():
         if name in result:
-            result[name]["ci95"] = interval(draws)
+            result[name]["ci95"] = ci95
     sound = healthy_indices(scans.classes, scans.healthy)
     if p is not None and "roc_auc" in result and sound and len(scans.classes) == 2:
         disease = np.stack([disease_probability(some, scans.classes) for some in p])
         sick = ~np.isin(scans.labels, sound)
         draws = weighted_auc(group_weights(scans.groups, seed), sick, disease)
-        result["roc_auc"]["ci95"] = interval(draws)
+        area = result["roc_auc"]["mean"]
+        of_class = [len(np.unique(scans.groups[of])) for of in (sick, ~sick)]
+        result["roc_auc"]["ci95"] = interval_or(draws, lambda: area_interval(area, *of_class))
     return result
 
 
@@ -288,22 +292,24 @@ def _measures(
     return measures
 
 
-def _bootstrap(
+def _intervals(
     scans: KeptScans, called: NDArray[np.int64], seed: int
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, list[float] | None]:
     """Draw groups and score each draw by every scan's share of right answers over the repeats."""
     scored = (called >= 0).any(axis=0)
     weights = group_weights(scans.groups, seed)[:, scored]
-    labels = scans.labels[scored]
+    labels, groups = scans.labels[scored], scans.groups[scored]
     answers = (called[:, scored] >= 0).sum(axis=0)
     right = (called[:, scored] == labels).sum(axis=0) / answers
-    recalls = {
-        int(c): weighted_share(weights[:, labels == c], right[labels == c])
-        for c in np.unique(labels)
-    }
-    draws = {
-        "accuracy": weighted_share(weights, right),
-        "balanced_accuracy": np.mean(list(recalls.values()), axis=0),
+
+    def share(of: NDArray[np.bool_], right: NDArray[np.float64]) -> GroupedShare:
+        return GroupedShare.of(right[of], weights[:, of], groups[of])
+
+    intervals = {
+        "accuracy": share(np.ones(len(labels), dtype=bool), right).interval(),
+        "balanced_accuracy": interval_of_mean(
+            [share(labels == c, right) for c in np.unique(labels)]
+        ),
     }
     sound = healthy_indices(scans.classes, scans.healthy)
     if sound:
@@ -312,7 +318,7 @@ def _bootstrap(
         called_sick = ~np.isin(of, sound)
         both = (("sensitivity", sick, called_sick), ("specificity", ~sick, ~called_sick))
         for name, some, hit in both:
-            share = ((of >= 0) & hit)[:, some].sum(axis=0) / answers[some]  # whatever the disease
             if some.any():
-                draws[name] = weighted_share(weights[:, some], share)
-    return draws
+                # A disease called by another's name is found all the same.
+                intervals[name] = share(some, ((of >= 0) & hit).sum(axis=0) / answers).interval()
+    return intervals

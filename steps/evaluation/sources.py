@@ -12,7 +12,8 @@ from sklearn.metrics import balanced_accuracy_score
 from model.artefact import Head
 from model.decision import probabilities
 from steps.evaluation.baselines import nearest
-from steps.training.bootstrap import group_weights, interval, weighted_auc
+from steps.evaluation.external_scores import area_by_group
+from steps.training.bootstrap import group_weights
 from steps.training.cross_validation import grouped_folds
 
 Labels = NDArray[np.int64]
@@ -67,16 +68,12 @@ def leave_one_source_out(
         p = np.zeros((int(scored.sum()), len(classes)))
         p[:, present] = probabilities(head.logits(features[scored]))
         disease = 1.0 - p[:, list(healthy)].sum(axis=1)
-        one = np.ones((1, len(disease)))
-        draws = weighted_auc(group_weights(groups[scored], seed), sick[scored], disease[np.newaxis])
+        weights = group_weights(groups[scored], seed)
         result[name] = {
             "scans": len(disease),
             "groups": len(np.unique(groups[scored])),
             "trained_on": sorted({str(other) for other in sources[train]}),
-            "roc_auc": {
-                "value": float(weighted_auc(one, sick[scored], disease[np.newaxis])[0]),
-                "ci95": interval(draws),
-            },
+            "roc_auc": area_by_group(sick[scored], disease, groups[scored], weights),
         }
     return result or None
 

@@ -12,6 +12,7 @@ import os
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "chest-ct"
 DEFAULT = "Default"  # mlflow.entities.Experiment.DEFAULT_EXPERIMENT_NAME
@@ -25,8 +26,14 @@ def experiment_id() -> str:
     if name == EXPERIMENT:
         _rename_default(None)
     client = MlflowClient()
-    found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name, tags=dict([KIND])))
+    if found := client.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(name, tags=dict([KIND])))
+    except MlflowException as error:  # another run was faster
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return str(client.get_experiment_by_name(name).experiment_id)
 
 
 def resumed_run(run_id: str) -> mlflow.ActiveRun:

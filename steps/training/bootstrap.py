@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 1000
+NO_WIDTH = 1e-9  # of an interval whose draws all agree, but for rounding
 
 
 def group_weights(groups: NDArray[np.str_] | NDArray[np.int64], seed: int) -> NDArray[np.float64]:
@@ -68,3 +71,19 @@ def interval(draws: NDArray[np.float64]) -> list[float] | None:
         return None
     low, high = np.quantile(known, [0.025, 0.975])
     return [float(low), float(high)]
+
+
+def interval_or(
+    draws: NDArray[np.float64], closed_form: Callable[[], list[float]]
+) -> list[float] | None:
+    """Return the interval of draws, or a closed form's where the draws all agree.
+
+    Draws of scans that were all answered rightly agree, and so do those of one group: that is no
+    certainty about other groups.
+
+    Args:
+        draws: as for `interval`.
+        closed_form: see `steps.training.closed_forms`, with groups as observations.
+    """
+    found = interval(draws)
+    return closed_form() if found and found[1] - found[0] < NO_WIDTH else found

@@ -97,7 +97,12 @@ def write_features(features: FeatureSet, folder: Path) -> None:
 
 
 def read_features(folder: Path) -> FeatureSet:
-    """Read what `write_features` wrote into a folder."""
+    """Read what `write_features` wrote into a folder.
+
+    Raises:
+        OSError, ValueError, KeyError, zipfile.BadZipFile: it is missing, cut short, or of another
+            layout.
+    """
     path = folder / FEATURES
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         order = tuple(str(sha256) for sha256 in arrays["sha256"])

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from steps.errors import StageError
+from steps.errors import read_of
 from steps.training.augmentation import Augmentation
 from steps.training.head import HeadSettings
 
@@ -49,7 +49,7 @@ def read_record(folder: Path) -> TrainingRecord:
         StageError: it is missing, or was written by another version of the code.
     """
     path = folder / RECORD
-    try:
+    with read_of(path, "training"):
         written = json.loads(path.read_text(encoding="utf-8"))
         return TrainingRecord(
             **written
@@ -59,8 +59,3 @@ def read_record(folder: Path) -> TrainingRecord:
                 "out_of_domain": OutOfDomainRecord(**written["out_of_domain"]),
             }
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StageError(
-            f"{path} is missing or from another version of the training ({error}). Run training "
-            "again: dvc repro training"
-        ) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from model.decision import disease_probability, healthy_indices, probabilities
-from steps.training.bootstrap import group_weights, interval, weighted_share
+from steps.training.bootstrap import group_weights, interval, interval_or, weighted_share
+from steps.training.closed_forms import share_interval
 from steps.training.cross_validation import held_out_logits
 
 CONFIDENCE = 0.95  # of the one-sided lower bound of the sensitivity
@@ -135,7 +137,9 @@ def operating_point(
         ("specificity", ~sick, ~called_sick),
     ):
         draws = weighted_share(weights[:, of], right[of])
-        result[name] = {"value": float(right[of].mean()), "ci95": interval(draws)}
+        share, n = float(right[of].mean()), len(np.unique(groups[of]))
+        ci95 = interval_or(draws, partial(share_interval, share, n))
+        result[name] = {"value": share, "ci95": ci95}
     return result
 
 

@@ -34,6 +34,7 @@ def only_run(tmp_path: Path) -> tuple[MlflowClient, Run]:
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiments = [found.experiment_id for found in client.search_experiments()]
     (run,) = client.search_runs(experiments)
+    assert client.get_experiment(run.info.experiment_id).name == "chest-ct"
     return client, run
 
 
@@ -57,11 +58,16 @@ def test_mlflow_run_scores_a_folder_as_one_tracked_run(
     assert run.data.params["workers"] == "16", "what the entry point does not have is logged too"
     assert run.data.tags["model_uri"] == stand_in_model.as_uri()
     assert run.data.metrics["rows"] == 5
+    assert run.info.run_name == f"batch_scoring · {scans.as_uri()}"[:120]
+    assert run.data.tags["stage"] == "batch_scoring"
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert artifacts == {"summary.json", "errors_sample.json"}
 
 
 def test_mlflow_run_fails_where_rows_have_errors(tmp_path: Path, stand_in_model: Path) -> None:
+    """And where others use the store as well, the job's run lies in the experiment all the same."""
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    somebodys = client.create_run("0").info.run_id
     scans, scores = tmp_path / "scans", tmp_path / "scores"
     scans.mkdir()
     (scans / "1.png").write_bytes(png(1))
@@ -70,6 +76,11 @@ def test_mlflow_run_fails_where_rows_have_errors(tmp_path: Path, stand_in_model:
     assert done.returncode == 1
     assert "1 of 2 rows have errors" in done.stderr
     assert (scores / "_SUCCESS").exists()
-    _client, run = only_run(tmp_path)
-    assert run.info.status == "FAILED"
+    experiment = client.get_experiment_by_name("chest-ct")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.run_id == json.loads((scores / "summary.json").read_text())["mlflow_run_id"]
     assert run.data.metrics["rows_with_errors"] == 1
+    assert run.data.params["batch_size"] == "64"
+    (made,) = [run for run in client.search_runs(["0"]) if run.info.run_id != somebodys]
+    assert made.info.status == "FAILED"
+    assert made.data.tags["continued_as"] == run.info.run_id
