@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+import mlflow
+import pytest
 import requests
 
 from tests.fork_server import ForkServer
@@ -21,6 +23,16 @@ from tests.s3_server import S3Server, free_port
 
 ADMIN, ADMIN_PASSWORD = "admin", "correct horse battery"
 START_TIMEOUT_S = 300
+
+
+def no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test set MLflow's tracking URI, and have what was before put back, set or not.
+
+    `mlflow.set_tracking_uri` keeps it in the module and in a variable; once it is set, the variable
+    alone, which other tests of this process change, no longer counts.
+    """
+    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 import batch.experiment
 import steps.tracking.experiment
 from steps.tracking.names import BY_MLFLOW
+from tests.steps.mlflow_server import no_tracking_uri
 
 ROOT = Path(__file__).resolve().parents[2]
 BOTH = pytest.mark.parametrize(
@@ -40,13 +41,12 @@ def store(
     """A new store of this test's own, with the experiment `Default` alone."""
     for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
-    before = mlflow.get_tracking_uri()
+    no_tracking_uri(monkeypatch)
     shutil.copyfile(template, tmp_path / "mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     yield MlflowClient()
     while mlflow.active_run():
         mlflow.end_run()
-    mlflow.set_tracking_uri(before)
 
 
 def made_by_mlflow_run(client: MlflowClient) -> str:

@@ -23,12 +23,13 @@ from steps.tracking import (
     run_name,
     stage_run,
 )
+from tests.steps.mlflow_server import no_tracking_uri
 
 SECRET = "correct horse"
 
 
 @pytest.fixture(autouse=True)
-def own_variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the machine's, and the tracking URI of other tests put back."""
     for name in (
         "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN",
@@ -36,9 +37,7 @@ def own_variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    before = mlflow.get_tracking_uri()
-    yield
-    mlflow.set_tracking_uri(before)
+    no_tracking_uri(monkeypatch)
 
 
 @contextlib.contextmanager
