@@ -65,6 +65,7 @@ PLAN: dict[str, list[tuple[str, str]]] = {
     ],
     "docs/registry.md": [
         ("$ mlflow run . --env-manager local -P register=true", TRANSCRIPT),
+        ("$ mlflow run . --env-manager local -P source=", ELSEWHERE),  # and SCANS
         ("mlflow run . -e external_evaluation", "the same block as in README.md"),
         ("export MLFLOW_TRACKING_URI=https://dagshub.com", "an account at DagsHub"),
         ("sudo -u postgres", "PostgreSQL: tests/steps/test_promote_server.py"),
