@@ -58,6 +58,7 @@ def build_app(model: Any, files: ModelFiles, settings: ServerSettings) -> ASGIAp
         "max_rows": limits.max_rows,
         "max_slices": limits.max_slices,
         "max_series_bytes": limits.max_series_bytes,
+        "max_series_rows": limits.max_series_rows,
         "answers_series": served.answers_series,
         "returns_pixels": served.returns_pixels,
         "healthy_classes": served.healthy,

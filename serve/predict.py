@@ -32,8 +32,7 @@ from serve.series import (
 from serve.series_entries import json_rows, series_entries, with_series_answers
 from serve.uploads import LeftOut, files_in, multipart_form, upload_of
 
-SERIES_BATCH_ROWS = 64  # few calls for a series, since each begins with decoding alone
-FRAME_BYTES = 20 * 2**20  # of the scans in one call of the model: 40 slices of 512 x 512
+FRAME_BYTES = 12 * 2**20  # of the scans in one call of the model: 23 slices of 512 x 512
 
 
 @dataclass(frozen=True)
@@ -144,8 +143,7 @@ def scored_rows(
     plan: Plan, params: dict[str, Any] | None, model: ServedModel
 ) -> tuple[dict[int, Row], list[LeftOut]]:
     """Return the rows of an upload by their scans' places, and what turned out to be no scan."""
-    in_series = plan.facts is not None
-    frames = Frames(plan, SERIES_BATCH_ROWS if in_series else BATCH_ROWS, FRAME_BYTES)
+    frames = Frames(plan, BATCH_ROWS, FRAME_BYTES)
     answers = list(model.parts(frames, params))
     left_out = [LeftOut(plan.scans[i].file, reason) for i, reason in frames.left_out.items()]
     if not answers:

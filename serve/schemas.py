@@ -152,7 +152,7 @@ def schemas(about: Schema) -> Schema:
         "LeftOut": object_of({"file": TEXT, "reason": TEXT}, ("file", "reason")),
         "ModelName": object_of(model_names, tuple(model_names)),
         "Answer": object_of(answer, needed),
-        "SeriesRequest": series_request(columns, about["max_slices"]),
+        "SeriesRequest": series_request(columns, about["max_series_rows"]),
         "SeriesAnswer": object_of({"series": list_of("SeriesEntry")}, ("series",)),
         "Model": model_schema(model_names),
         "Error": object_of({"error_code": TEXT, "message": TEXT}, ("error_code", "message")),
@@ -224,6 +224,8 @@ def model_schema(names: Schema) -> Schema:
         "threshold": nullable("number", "Least probability of disease called diseased."),
         "series_threshold": nullable("number", "The same, of a series."),
         "model_digest": nullable("string", "SHA-256 over the files that decide an answer."),
+        "phantom": nullable("boolean", "Trained on synthetic phantoms, not on scans."),
+        "synthetic": nullable("string", "The sentence that says so."),
         "params": {"type": "object", "additionalProperties": TEXT},
         "scores": nullable("object", "On the test split, with 95 % intervals."),
         "external": {"type": "object", "description": "Scores on sets from elsewhere."},
@@ -232,7 +234,8 @@ def model_schema(names: Schema) -> Schema:
         "returns_pixels": {"type": "boolean"},
         "notice": TEXT,
         **{name: {"type": "integer"}
-           for name in ("max_body_bytes", "max_rows", "max_slices", "max_series_bytes")},
+           for name in ("max_body_bytes", "max_rows", "max_slices", "max_series_bytes",
+                        "max_series_rows")},
     }  # fmt: skip
     return object_of(properties, [name for name in properties if name not in names])
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 import pandas as pd
@@ -17,7 +20,10 @@ from serve.http.request_facts import current, raised_at
 from serve.http.request_limits import RequestLimits
 from serve.params import declared_params, described
 
-BATCH_ROWS = 32  # between batches a request that nobody waits for is given up
+BATCH_ROWS = 16  # between batches a request that nobody waits for is given up
+# Batches of one request that the model has at one time: it decodes one while its network computes
+# the other. More would keep other requests waiting longer, and gain nothing.
+BATCHES_AT_ONCE = 2
 HEALTHY = "normal"
 # A PNG of 32 x 32 grey pixels, the smallest that is scored.
 PROBE = base64.b64decode(
@@ -73,18 +79,29 @@ class ServedModel:
     def parts(
         self, frames: Iterable[pd.DataFrame], params: dict[str, Any] | None
     ) -> Iterator[pd.DataFrame]:
-        """Yield the pyfunc's answer to each of some frames, which are made as they are needed.
+        """Yield the pyfunc's answer to each of some frames, in order.
+
+        Frames are made as they are needed, here, while the model has those before: at one time
+        there are BATCHES_AT_ONCE with the model, and the next one.
 
         Raises:
             As `predict` does.
         """
-        with held_place():
+        with held_place(), ThreadPoolExecutor(BATCHES_AT_ONCE, "score") as threads:
+            under_way: deque[Future[pd.DataFrame]] = deque()
             for frame in frames:
+                if len(under_way) == BATCHES_AT_ONCE:
+                    yield under_way.popleft().result()
                 self.check_wanted()
-                answer = self._call(frame, params)
-                if len(answer) != len(frame):
-                    raise wrong_number_of_rows()
-                yield answer
+                under_way.append(threads.submit(copy_context().run, self._part, frame, params))
+            while under_way:
+                yield under_way.popleft().result()
+
+    def _part(self, frame: pd.DataFrame, params: dict[str, Any] | None) -> pd.DataFrame:
+        answer = self._call(frame, params)
+        if len(answer) != len(frame):
+            raise wrong_number_of_rows()
+        return answer
 
     def check_ready(self) -> None:
         """Have the model score a tiny picture, unless it has answered since it last failed.

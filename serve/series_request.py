@@ -39,7 +39,7 @@ def series_answer(body: bytes, content_type: str, model: ServedModel) -> bytes:
     if not model.answers_series:
         raise bad("Expected a model that answers series; this one does not.")
     with held_place():
-        rows = rows_of(body, model.limits.max_slices)
+        rows = rows_of(body, model.limits.max_series_rows)
         if not rows:
             return json.dumps({"series": []}).encode()
         check_columns(rows, [SERIES, *(f"{PROBABILITIES}{name}" for name in model.classes)])
@@ -50,19 +50,19 @@ def series_answer(body: bytes, content_type: str, model: ServedModel) -> bytes:
     return json.dumps({"series": entries}, allow_nan=False).encode()
 
 
-def rows_of(body: bytes, max_slices: int) -> list[Row]:
+def rows_of(body: bytes, most: int) -> list[Row]:
     """Return the rows of a request, with the columns that series answers are made from.
 
     Raises:
         RefusalError: 400 if there are none, or one holds what no row does; 413 if there are too
             many.
     """
-    request = parsed(body, max_slices, EXAMPLE)
+    request = parsed(body, most, EXAMPLE)
     rows = request.get("rows")
     if set(request) != {"rows"} or not isinstance(rows, list):
         raise bad(f"Expected JSON such as {EXAMPLE}.")
-    if len(rows) > max_slices:
-        raise too_many_rows(max_slices, f"received {len(rows)}")
+    if len(rows) > most:
+        raise too_many_rows(most, f"received {len(rows)}")
     if not all(isinstance(row, dict) for row in rows):
         raise bad(f"Expected JSON such as {EXAMPLE}; received a row that is no object.")
     return [checked_row(row) for row in rows]

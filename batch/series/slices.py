@@ -88,7 +88,8 @@ class LocalSlices:
                 SELECT part, "row", series_uid, position_mm, old,
                     CASE WHEN series_uid IS NOT NULL AND position_mm IS NOT NULL THEN
                         row_number() OVER (
-                            PARTITION BY series_uid, position_mm IS NULL ORDER BY position_mm, uri
+                            PARTITION BY series_uid, position_mm IS NULL
+                            ORDER BY position_mm DESC, uri
                         ) - 1
                     END AS slice_index
                 FROM named

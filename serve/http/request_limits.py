@@ -8,6 +8,7 @@ MAX_COLUMNS = 16  # of a table in a request; the model reads one or two of them
 SERIES_PATHS = {"/predict"}  # take a whole series at once
 BODIES_IN_MEMORY = 8  # of the largest size, all requests together
 SERIES_IN_MEMORY = 1.25  # the same of whole series, which are ten times as large
+ROWS_PER_SLICE = 10  # rows that were scored before are ten times lighter than a slice, and more
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class RequestLimits:
     def most_scans(self) -> int:
         """Return the most scans that any request may hold."""
         return max(self.max_rows, self.max_slices)
+
+    @property
+    def max_series_rows(self) -> int:
+        """Return the most rows in one request that series are answered from."""
+        return ROWS_PER_SLICE * self.max_slices
 
     def body_bytes(self, path: str) -> int:
         """Return the largest body that a path takes."""

@@ -14,7 +14,8 @@ async function groupsOf(sources) {
   for (const source of sources) {
     if (!(await looksLikeDicom(source))) continue;
     const folder = folderOf(source.path);
-    folders.set(folder, [...(folders.get(folder) ?? []), source]);
+    if (!folders.has(folder)) folders.set(folder, []);
+    folders.get(folder).push(source);
   }
   const shared = [...folders].filter(([, members]) => members.length > 1);
   return new Map(shared.flatMap(([folder, members]) => members.map((source) => [source, folder])));
@@ -162,7 +163,7 @@ export class Board {
   }
 
   async answer(series, group) {
-    const most = this.queue.model?.max_slices ?? Infinity;
+    const most = this.queue.model?.max_series_rows ?? Infinity;
     const whole = series.scans.length <= most;
     // Slices that were skipped change no answer: of a series over the limit they stay here.
     const sent = series.scans.filter(({ row }) => whole || !row.skipped);

@@ -1,4 +1,4 @@
-// From what a person drops or chooses to sources: {name, path, size, read, inside}.
+// From what a person drops or chooses to sources: {name, path, size, read, head, inside}.
 
 import { membersOf } from "./zip.js";
 
@@ -10,7 +10,8 @@ const INDEX = /(^|\/)DICOMDIR$/i;
 
 function fromFile(file, path = file.webkitRelativePath || file.name) {
   const inside = path.includes("/");
-  return { name: file.name, path, size: file.size, read: async () => file, inside, file };
+  const head = async (bytes) => file.slice(0, bytes);
+  return { name: file.name, path, size: file.size, read: async () => file, head, inside, file };
 }
 
 async function filesIn(entry) {
@@ -44,8 +45,8 @@ export function chosen(files) {
 
 async function opened(source) {
   const members = await membersOf(source.file);
-  return members.map(({ name, size, read }) => ({
-    name: name.split("/").at(-1), path: `${source.path}/${name}`, size, read, inside: true,
+  return members.map(({ name, size, read, head }) => ({
+    name: name.split("/").at(-1), path: `${source.path}/${name}`, size, read, head, inside: true,
   }));
 }
 
@@ -87,8 +88,8 @@ function reasonAgainst({ path, name, inside, size }) {
 /** Return whether a source begins as DICOM files do. */
 export async function looksLikeDicom(source) {
   try {
-    const head = (await source.read()).slice(DICOM_AT, DICOM_AT + 4);
-    return (await head.text()) === "DICM";
+    const head = await source.head(DICOM_AT + 4);
+    return (await head.slice(DICOM_AT).text()) === "DICM";
   } catch {
     return false;
   }

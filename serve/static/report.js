@@ -61,7 +61,7 @@ export async function fillReport(series, model) {
   const key = series.keySlice();
   const index = slices.indexOf(key);
   new Strip(root.querySelector(".strip"), model, () => {}).draw(slices, key);
-  const words = caption(slices, index, key, model);
+  const words = caption(series, slices, index, key, model);
   await pictures(root, key, words, "explain" in (model?.params ?? {}));
 }
 

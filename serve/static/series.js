@@ -33,6 +33,17 @@ export class Series {
     });
   }
 
+  /**
+   * Return the number of a slice as [number, total], from the head down: as viewers and the batch
+   * job's `slice_index` (which begins at 0) count, slices that failed included. Null without a place.
+   */
+  numberOf(scan) {
+    const placed = this.scans.filter(({ row }) => typeof row?.position_mm === "number");
+    placed.sort((a, b) => b.row.position_mm - a.row.position_mm);
+    const place = placed.indexOf(scan);
+    return place < 0 ? null : [place + 1, placed.length];
+  }
+
   /** Return the slice that speaks most for the answer; until there is one, the middle slice. */
   keySlice() {
     const slices = this.slices();
@@ -54,9 +65,10 @@ export function onCurve({ row }, model) {
 }
 
 /** Return what is said of the slice in view. */
-export function caption(slices, index, key, model) {
+export function caption(series, slices, index, key, model) {
   const { row } = slices[index];
-  const parts = [`Slice ${index + 1} of ${slices.length}`];
+  const [number, total] = series.numberOf(slices[index]) ?? [index + 1, slices.length];
+  const parts = [`Slice ${number} of ${total}`];
   if (typeof row.position_mm === "number") parts.push(`z ${mm(row.position_mm)}`);
   const p = onCurve(slices[index], model);
   if (p === null) parts.push("not scored: a neighbour was");

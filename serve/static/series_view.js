@@ -51,7 +51,7 @@ export class SeriesView {
   show(index) {
     this.index = index;
     const key = this.series.answer ? this.series.keySlice() : null;
-    const words = caption(this.slices, index, key, this.model);
+    const words = caption(this.series, this.slices, index, key, this.model);
     this.strip.set(index, words);
     this.viewer.show(this.slices[index], words).then(() => this.fetchAhead(index));
   }

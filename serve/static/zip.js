@@ -38,7 +38,8 @@ function nameOf(bytes) {
 }
 
 /**
- * Return the members of a zip as {name, size, read}; `read()` resolves to a Blob of the content.
+ * Return the members of a zip as {name, size, read, head}; `read()` resolves to a Blob of the
+ * content, `head(n)` to one of its first n bytes, without unpacking the rest.
  *
  * Throws an Error whose message is for people, if the zip cannot be read or has too many members.
  */
@@ -72,10 +73,11 @@ export async function membersOf(file) {
 }
 
 function member(file, name, entry) {
-  return { name, size: entry.size, read: () => content(file, entry) };
+  const head = (most) => content(file, entry, most);
+  return { name, size: entry.size, read: () => content(file, entry), head };
 }
 
-async function content(file, { encrypted, method, packed, size, local }) {
+async function content(file, { encrypted, method, packed, size, local }, most = Infinity) {
   if (encrypted) throw new Error("This member of the zip is protected by a password.");
   if (method !== STORED && method !== DEFLATED) {
     throw new Error("This member of the zip is packed in a way that browsers do not read.");
@@ -86,12 +88,12 @@ async function content(file, { encrypted, method, packed, size, local }) {
   }
   const start = local + LOCAL_BYTES + head.getUint16(26, true) + head.getUint16(28, true);
   const bytes = file.slice(start, start + packed);
-  if (method === STORED) return bytes;
-  return inflated(bytes, size);
+  if (method === STORED) return bytes.slice(0, most);
+  return inflated(bytes, size, most);
 }
 
 // A member that unpacks to more than it declares is a bomb: no more than that is held.
-async function inflated(bytes, size) {
+async function inflated(bytes, size, most) {
   const reader = bytes.stream().pipeThrough(new DecompressionStream("deflate-raw")).getReader();
   const parts = [];
   let held = 0;
@@ -100,6 +102,10 @@ async function inflated(bytes, size) {
       held += value.length;
       if (held > size) break;
       parts.push(value);
+      if (held >= most) {
+        reader.cancel().catch(() => {});
+        return new Blob(parts).slice(0, most);
+      }
     }
   } catch {
     held = -1; // not a deflate stream

@@ -82,7 +82,7 @@ class Places:
                 key = next(one for one in own if one["uri"] == row["key_slice_uri"])
                 assert row["p_adenocarcinoma"] == key["p_adenocarcinoma"]
             placed = [one for one in own if one["position_mm"] is not None]
-            placed.sort(key=lambda one: (one["position_mm"], one["uri"]))
+            placed.sort(key=lambda one: (-one["position_mm"], one["uri"]))
             assert [one["slice_index"] for one in placed] == list(range(len(placed)))
 
 
@@ -117,7 +117,7 @@ def test_one_row_per_series_beside_the_slice_table(
     )
     of = {row["uri"].rpartition("/")[2]: row for row in slices}
     assert (of["11-a"]["series_uid"], of["11-a"]["position_mm"]) == ("1.2.a", 19.0)
-    assert (of["11-a"]["slice_index"], of["00-a"]["slice_index"]) == (0, 11)
+    assert (of["11-a"]["slice_index"], of["00-a"]["slice_index"]) == (11, 0)
     assert (of["only"]["series_uid"], of["only"]["slice_index"]) == ("1.2.c", None)
     assert of["picture.png"]["series_uid"] is None
     series = places.series()

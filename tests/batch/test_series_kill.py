@@ -110,7 +110,7 @@ def check(folder: Path) -> None:
     assert {one["slices_digest"] for one in found} == {record["slices"]}
     for name in counts:
         places = [one for one in slices if one["series_uid"] == name]
-        places.sort(key=lambda one: (one["position_mm"], one["uri"]))
+        places.sort(key=lambda one: (-one["position_mm"], one["uri"]))
         assert [one["slice_index"] for one in places] == list(range(len(places)))
 
 

@@ -43,7 +43,7 @@ def test_pictures_get_series_from_a_table_which_may_change(
     assert "1 of 10 lines of the table of series name no slice that was listed." in result.err
     pictures.check()
     places = {row["uri"][-5]: row["slice_index"] for row in pictures.slices()}
-    assert [places[str(n)] for n in range(10)] == [4, 3, 2, 1, 0, 3, 2, 1, 0, None]
+    assert [places[str(n)] for n in range(10)] == [0, 1, 2, 3, 4, 0, 1, 2, 3, None]
     series = pictures.series()
     assert (series["patient 0"]["first_mm"], series["patient 0"]["last_mm"]) == (-2.0, 0.0)
     assert series["patient 0"]["key_slice_uri"].endswith("/a%20b/0.png")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from serve.http.limits import LimitedRequests, address_of
 from serve.http.places import Pool
 from serve.http.request_facts import CURRENT, RequestFacts
 from serve.http.request_limits import RequestLimits
-from serve.scoring import BATCH_ROWS, ServedModel
+from serve.scoring import BATCH_ROWS, BATCHES_AT_ONCE, ServedModel
 from tests.serve.conftest import KEYS, png
 from tests.serve.gate import Gate
 from tests.serve.server_process import ServerProcess, running_serve
@@ -134,7 +135,49 @@ def test_scoring_stops_between_batches() -> None:
     CURRENT.set(RequestFacts())
     with pytest.raises(RefusalError, match="client_gone"):
         ServedModel(slow, RequestLimits()).predict(pd.DataFrame({"image": ["x"] * 200}))
-    assert slow.batches == [BATCH_ROWS]
+    assert 1 <= len(slow.batches) <= BATCHES_AT_ONCE
+    assert set(slow.batches) == {BATCH_ROWS}
+
+
+class Pairs:
+    """A model that answers a batch only while it has another one; the later one first."""
+
+    metadata = Slow().metadata
+
+    def __init__(self) -> None:
+        self.meeting = threading.Barrier(BATCHES_AT_ONCE)
+        self.with_it, self.most = 0, 0
+
+    def predict(self, data: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Wait for another batch, and answer with the number of the row."""
+        self.with_it += 1
+        self.most = max(self.most, self.with_it)
+        self.meeting.wait(30)
+        number = int(data["image"][0])
+        time.sleep(0.02 if number % 2 == 0 else 0)
+        self.with_it -= 1
+        return pd.DataFrame({"label": data["image"]})
+
+
+def test_the_model_has_two_batches_at_a_time_while_the_next_is_made() -> None:
+    made = 0
+    ahead = []
+
+    def frames() -> Iterator[pd.DataFrame]:
+        nonlocal made
+        for number in range(8):
+            made += 1
+            yield pd.DataFrame({"image": [str(number)]})
+
+    CURRENT.set(RequestFacts())
+    pairs = Pairs()
+    answered = []
+    for answer in ServedModel(pairs, RequestLimits()).parts(frames(), None):
+        answered.append(answer["label"][0])
+        ahead.append(made - len(answered))
+    assert answered == [str(number) for number in range(8)]
+    assert pairs.most == BATCHES_AT_ONCE
+    assert max(ahead) == BATCHES_AT_ONCE, "one that the model still has, and the next"
 
 
 def test_rows_of_series_stay_together() -> None:

@@ -123,6 +123,23 @@ def test_the_folder_dialogue_takes_a_series(page: Page, tmp_path: Path) -> None:
     assert page.texts(".series .file") == ["chest"]
 
 
+def test_numbers_of_slices_count_those_that_failed(page: Page, tmp_path: Path) -> None:
+    folder = tmp_path / "chest"
+    folder.mkdir()
+    for number, brightness in enumerate(BRIGHTNESS):
+        scan = dicom("1.2.3", 10.0 * number, flat(brightness))
+        (folder / f"IM{number}").write_bytes(scan)
+    (folder / "IM9").write_bytes(dicom("1.2.3", 15.0, b"broken"))
+    page.find("#folder").send_keys(str(folder))
+    page.status_ends("5 scans done: 4 scored, 1 without an answer.", "1 series.")
+    strip = page.find(".series .track-z")
+    captions = []
+    for key in (Keys.HOME, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT):
+        strip.send_keys(key)
+        captions.append(page.texts(".series .caption")[0].partition(" · ")[0])
+    assert captions == [f"Slice {number} of 5" for number in (1, 2, 4, 5)]
+
+
 def test_moving_through_slices(page: Page, tmp_path: Path) -> None:
     one_series(page, tmp_path)
     strip, stage = page.find(".series .track-z"), page.find(".series .stage")

@@ -7,15 +7,35 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import mlflow
 import pandas as pd
 import pytest
 import requests
 
 from tests.serve.conftest import png
 from tests.serve.server_process import ServerProcess, running_mlflow
+from tests.serve.test_series import series_of
 
+SLICES = [base64.b64encode(data).decode() for data in (*series_of(3).values(), png(90))]
+NAMES = ["a", "a", None, "b"]
+WITH_SERIES = pd.DataFrame({"image": SLICES, "series": NAMES})
+NAMED = {"image": SLICES[:2], "series": NAMES[:2]}
+OWN = {"series": True}  # each file's own
+SERIES_BODIES = {
+    "dataframe_split": {"dataframe_split": WITH_SERIES.to_dict("split")},
+    "dataframe_records": {"dataframe_records": WITH_SERIES.to_dict("records")},
+    "inputs": {"inputs": NAMED},
+    "instances": {"instances": pd.DataFrame(NAMED).to_dict("records")},
+    "column and params": {"dataframe_split": WITH_SERIES.to_dict("split"), "params": OWN},
+    "params of split": {"dataframe_split": {"columns": ["image"], "data": [[s] for s in SLICES]},
+                        "params": OWN},
+    "params of records": {"dataframe_records": [{"image": s} for s in SLICES], "params": OWN},
+    "params of inputs": {"inputs": {"image": SLICES}, "params": OWN},
+}  # fmt: skip
 SCANS = [base64.b64encode(data).decode() for data in (png(40), png(200), b"not an image")]
+JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 TABLE = pd.DataFrame({"image": SCANS})
 JSON_BODIES = {
     "dataframe_split": {"dataframe_split": TABLE.to_dict("split")},
@@ -55,7 +75,7 @@ def assert_same(ours: requests.Response, theirs: requests.Response) -> None:
 @pytest.mark.parametrize("name", JSON_BODIES)
 def test_json(name: str, trial_server: ServerProcess, mlflow_server: ServerProcess) -> None:
     body = json.dumps(JSON_BODIES[name]).encode()
-    ours, theirs = answers((trial_server, mlflow_server), body, "application/json")
+    ours, theirs = answers((trial_server, mlflow_server), body, JSON)
     assert_same(ours, theirs)
     rows = ours.json()["predictions"]
     assert len(rows) == (0 if name == "no rows" else 3)
@@ -71,8 +91,39 @@ def test_csv(trial_server: ServerProcess, mlflow_server: ServerProcess) -> None:
 def test_parquet(trial_server: ServerProcess, mlflow_server: ServerProcess) -> None:
     file = io.BytesIO()
     TABLE.to_parquet(file)
-    kind = "application/vnd.apache.parquet"
-    assert_same(*answers((trial_server, mlflow_server), file.getvalue(), kind))
+    assert_same(*answers((trial_server, mlflow_server), file.getvalue(), PARQUET))
+
+
+@pytest.fixture(scope="module")
+def pyfunc(trial_model: Path) -> Any:
+    return mlflow.pyfunc.load_model(str(trial_model))
+
+
+@pytest.mark.parametrize("name", SERIES_BODIES)
+def test_series_as_json(
+    name: str, trial_server: ServerProcess, mlflow_server: ServerProcess, pyfunc: Any
+) -> None:
+    body = SERIES_BODIES[name]
+    ours, theirs = answers((trial_server, mlflow_server), json.dumps(body).encode(), JSON)
+    assert_same(ours, theirs)
+    frame = WITH_SERIES[["image"]] if name.startswith("params") else WITH_SERIES
+    frame = frame[:2] if name in ("inputs", "instances") else frame
+    expected = pyfunc.predict(frame, params=body.get("params")).to_dict("records")
+    assert ours.json()["predictions"] == expected
+
+
+def test_series_as_csv_and_parquet(
+    trial_server: ServerProcess, mlflow_server: ServerProcess, pyfunc: Any
+) -> None:
+    expected = pyfunc.predict(WITH_SERIES).to_dict("records")
+    assert [row["series"] for row in expected] == NAMES
+    file = io.BytesIO()
+    WITH_SERIES.to_parquet(file)
+    csv = WITH_SERIES.to_csv(index=False).encode()
+    for body, kind in ((csv, "text/csv"), (file.getvalue(), PARQUET)):
+        ours, theirs = answers((trial_server, mlflow_server), body, kind)
+        assert_same(ours, theirs)
+        assert ours.json()["predictions"] == expected
 
 
 @pytest.mark.parametrize("path", ["/ping", "/health", "/version"])

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import requests
 
-from serve.predict import SERIES_BATCH_ROWS
+from serve.scoring import BATCH_ROWS, BATCHES_AT_ONCE
 from tests.serve.conftest import KEYS, png
 from tests.serve.gate import Gate
 from tests.serve.server_process import ServerProcess, running_serve
@@ -69,7 +69,7 @@ def test_an_entry_holds_counts_key_slice_and_curve(trial_server: ServerProcess) 
 def test_the_answer_depends_neither_on_order_nor_on_how_it_was_sent(
     trial_server: ServerProcess,
 ) -> None:
-    slices = series_of(SERIES_BATCH_ROWS * 2 + 9, step_mm=3.0)
+    slices = series_of(BATCH_ROWS * 8 + 9, step_mm=3.0)
     plain = asked(trial_server, slices)
     shuffled = list(slices.items())
     random.Random(3).shuffle(shuffled)
@@ -163,8 +163,7 @@ def test_scoring_a_series_stops_when_the_client_hangs_up(
     trial_model: Path, tmp_path: Path, gate: Gate
 ) -> None:
     slices = [
-        ("files", (f"{i}.dcm", dicom(UID, 5.0 * i, gate.scan)))
-        for i in range(SERIES_BATCH_ROWS * 3)
+        ("files", (f"{i}.dcm", dicom(UID, 5.0 * i, gate.scan))) for i in range(BATCH_ROWS * 5)
     ]
     with running_serve(trial_model, tmp_path, "--max-in-flight", "1") as server:
         with pytest.raises(requests.Timeout):
@@ -173,19 +172,27 @@ def test_scoring_a_series_stops_when_the_client_hangs_up(
         while post(server, ("a.png", png(9))).status_code == 503:
             time.sleep(0.02)
         assert server.logged("error=client_gone")
-        assert 1 <= gate.begun() <= SERIES_BATCH_ROWS
+        assert 1 <= gate.begun() <= BATCH_ROWS * BATCHES_AT_ONCE
 
 
-def test_a_large_series_is_held_once(trial_model: Path, tmp_path: Path) -> None:
+def test_a_large_series_is_held_once_and_a_larger_one_is_a_matter_of_options(
+    trial_model: Path, tmp_path: Path
+) -> None:
     slices = {f"{i}.dcm": dicom(UID, 5.0 * i, png(9), size=500_000) for i in range(200)}
-    with running_serve(trial_model, tmp_path) as server:
+    with running_serve(trial_model, tmp_path, "--max-slices", "3000") as server:
         asked(server, series_of(40))
         process = Path(f"/proc/{server.process.pid}/status")
         before = resident_mb(process, "VmHWM")
         body = asked(server, slices)
         assert len(body["series"][0]["curve"]) == 200
-        # 100 MB once, and the slices of one call of the model.
-        assert resident_mb(process, "VmHWM") - before < 190
+        # 100 MB once, and the slices of three calls of the model.
+        assert resident_mb(process, "VmHWM") - before < 160
+        thin = series_of(3000, step_mm=0.5)
+        for sent in (thin.items(), [("z.zip", zipped(thin))]):
+            body = post(server, *sent).json()
+            (entry,) = body["series"]
+            assert len(body["predictions"]) == entry["slices"] == 3000
+            assert (entry["scored"], entry["failed"]) == (300, 0)
 
 
 def resident_mb(status: Path, field: str) -> float:

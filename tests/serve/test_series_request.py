@@ -65,9 +65,9 @@ def test_other_wrong_requests(trial_server: ServerProcess, tight_server: ServerP
     nan = b'{"rows": [{"series": "a", "p_normal": NaN}]}'
     headers = {"Content-Type": "application/json"}
     assert requests.post(url, nan, headers=headers, timeout=30).status_code == 400
-    many = [{"series": "a", "p_normal": 0.5}] * 9
+    many = [{"series": "a", "p_normal": 0.5}] * 81
     refused = answer(tight_server, many)
     assert refused.status_code == 413
-    assert "at most 8 scans" in refused.json()["message"]
+    assert "at most 80 scans" in refused.json()["message"]
     deep = json.dumps({"rows": [{"series": [[]]}] * 4000}).encode()
     assert requests.post(url, deep, headers=headers, timeout=30).status_code in (400, 413)
