@@ -10,6 +10,7 @@ import requests
 
 from tests.serve.server_process import ServerProcess
 from tests.serve.test_series import UID, asked, series_of
+from tests.serve.trial_model import CLASSES
 
 
 def answer(server: ServerProcess, rows: Any, **other: Any) -> requests.Response:
@@ -28,6 +29,19 @@ def test_rows_of_several_calls_get_the_answer_of_one(trial_server: ServerProcess
     assert found == whole["series"]
     assert [entry["series"] for entry in found] == [UID, "1.9"]
     assert answer(trial_server, []).json() == {"series": []}
+
+
+def test_rows_of_more_slices_than_one_request_may_hold_are_answered(
+    trial_server: ServerProcess,
+) -> None:
+    p = {f"p_{name}": 0.0 for name in CLASSES}
+    rows = [
+        {"file": str(i), "series": UID, "position_mm": 0.5 * i, "skipped": False, **p}
+        | {"p_normal": 0.2 if i == 700 else 0.9, "p_adenocarcinoma": 0.8 if i == 700 else 0.1}
+        for i in range(1200)
+    ]
+    (entry,) = answer(trial_server, rows).json()["series"]
+    assert (entry["slices"], entry["scored"], entry["key_slice"]) == (1200, 1200, "700")
 
 
 WRONG: dict[str, Any] = {
