@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from benchmarks.recipe_pixels import Variant, lent_levels, pixels
 from benchmarks.recipe_scans import Scan
 from model.features import feature_vectors
 from model.network import TO_CHANNELS_LAST, vgg16
-from model.runtime import Runtime
 from model.tensors import Tensor
 
 Arrays = dict[str, NDArray[np.float32]]  # a pooling's vectors by its name
@@ -28,7 +25,6 @@ BATCH = 8
 KEPT_AT_ONCE = 128  # scans whose features are written together
 TOP_SHARE = 8  # top-k pooling averages the largest eighth of the places
 TAPPED = (3, 4, 5)  # blocks whose maps the network gives
-TIMED_BATCH, TIMED_PASSES = 16, 5
 
 
 def int8_network(
@@ -145,16 +141,3 @@ def _poolings(maps: NDArray[np.float32], every_kind: bool) -> dict[str, NDArray[
         "top": largest.mean(axis=1),
         "max": roots.max(axis=1),
     }
-
-
-def scans_per_second(network: Path, side: int) -> float:
-    """Time the network alone on ready pixels, 16 scans at a time: the median of some passes."""
-    runtime = Runtime(network, "int8")
-    shown = np.random.default_rng(0).integers(0, 256, (TIMED_BATCH, side, side, 3), np.uint8)
-    runtime(shown)
-    speeds = []
-    for _ in range(TIMED_PASSES):
-        start = time.perf_counter()
-        runtime(shown)
-        speeds.append(TIMED_BATCH / (time.perf_counter() - start))
-    return statistics.median(speeds)

@@ -17,7 +17,7 @@ from steps.training.cross_validation import grouped_folds
 Vectors = NDArray[np.float32]
 Scores = list[NDArray[np.float64]]  # by direction, of the scans that it scores
 
-SHUFFLES = 3  # into folds, within the zip
+SHUFFLES = 1  # into folds, within the zip
 SENSITIVITY = 0.95  # that the threshold is to keep, as params.yaml has it
 CLASSES = ("normal", "disease")
 
@@ -78,28 +78,29 @@ class Judge:
             weights, bias = fit(self.training(train, own, **more))
             score = own.astype(np.float64) @ weights + bias
             scores.append(score[target])
-            called = score[self._kernels] > 0
-            changes.append(float((called[:, 0] != called[:, 1]).mean()))
+            changes.append(self.kernel_changes(score))
         return scores, changes
+
+    def kernel_changes(self, score: NDArray[np.floating[Any]]) -> float:
+        """Return the share of kernel pairs whose label changes, given the scores of all scans."""
+        called = score[self._kernels] > 0
+        return float((called[:, 0] != called[:, 1]).mean())
 
     def area_of(self, place: int, score: NDArray[np.floating[Any]]) -> dict[str, Any]:
         """Return the area and its interval of one direction, given the scores of all scans."""
+        return self._area(place, score[self.pairs[place][1]].astype(np.float64))
+
+    def _area(self, place: int, of_target: NDArray[np.float64]) -> dict[str, Any]:
         target = self.pairs[place][1]
-        of_target = score[target].astype(np.float64)
-        return {
-            "auc": area(of_target, self.sick[target]),
-            "ci95": area_interval(of_target, self.sick[target], self.groups[target]),
-        }
+        sick, groups = self.sick[target], self.groups[target]
+        return {"auc": area(of_target, sick), "ci95": area_interval(of_target, sick, groups)}
 
     def described(self, scores: Scores, changes: list[float]) -> dict[str, Any]:
         """Describe a recipe: areas with intervals by group, the worst of them, changed labels."""
-        areas = {}
-        for direction, score, (_, target) in zip(DIRECTIONS, scores, self.pairs, strict=True):
-            sick, groups = self.sick[target], self.groups[target]
-            areas[direction] = {
-                "auc": area(score, sick),
-                "ci95": area_interval(score, sick, groups),
-            }
+        areas = {
+            direction: self._area(place, scores[place])
+            for place, direction in enumerate(DIRECTIONS)
+        }
         return {
             "auc": areas,
             "worst": min(value["auc"] for value in areas.values()),

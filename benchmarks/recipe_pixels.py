@@ -27,6 +27,16 @@ MEDIANS_AT = {  # where the medians of air and of tissue go
 }  # fmt: skip
 BODY_QUANTILES = (0.05, 0.95)  # of the body's own pixels, contrast "quantiles"
 QUANTILES_AT = (96, 224)  # ... and the levels they go to: air and lung stay below the first
+CROPS_IN_WORDS = {
+    "fixed": "fixed crop", "lungs": "lungs' box", "aspect": "aspect ratio kept", "whole": "no crop",
+}  # fmt: skip
+CONTRASTS_IN_WORDS = {"quantiles": "quantiles of tissue"}
+SMOOTHED_IN_WORDS = {
+    "soft": "smoothed 0.5 px", "gauss": "smoothed 1 px", "down": "through 160 px",
+}  # fmt: skip
+DONORS_IN_WORDS = {
+    "own": "by the own source", "class": "within the class", "sources": "by other sources",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +53,16 @@ class Variant:
     def name(self) -> str:
         """Return what its features are kept under."""
         return "-".join(map(str, dataclasses.astuple(self)))
+
+    @property
+    def words(self) -> str:
+        """Return what the printed table calls it; a body crop at 224 px goes without saying."""
+        said = [f"{self.side} px"] if self.side != Variant.side else []
+        said += [CROPS_IN_WORDS[self.crop]] if self.crop != Variant.crop else []
+        said.append(CONTRASTS_IN_WORDS.get(self.contrast, self.contrast.replace("-", "–")))
+        said += [SMOOTHED_IN_WORDS[self.smoothing]] if self.smoothing != "none" else []
+        said += [f"levels lent {DONORS_IN_WORDS[self.donors]}"] if self.donors != "none" else []
+        return ", ".join(said)
 
 
 def lung_box(grey: Grey) -> Box:

@@ -5,7 +5,7 @@ For benchmarks/recipe.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -21,25 +21,38 @@ from model.contrast import AIR_LEVEL, TISSUE_LEVEL
 BODY = Variant()
 SERVED_CONTRAST = f"medians {AIR_LEVEL}-{TISSUE_LEVEL}"
 SERVED_PIXELS = Variant(contrast=SERVED_CONTRAST)
-FULL = ("root5", "root4+root5")  # every head
-FEW_HEADS = (
-    "logistic, L2 1", "shrunk LDA 0.95", "shrunk LDA 0.98", "whitened 0.92, L2 30",
-    "whitened 0.95, L2 30",
+SERVED_HEAD = "whitened 0.92, L2 30"
+DEFAULT = (SERVED_PIXELS.name, "root5", SERVED_HEAD)
+SIDES = (224, 320, 448)
+FULL = ("root5", "root4+root5")  # the features of most variants
+FEW_HEADS = ("shrunk LDA 0.98", SERVED_HEAD, "whitened 0.95, L2 30")
+MANY_HEADS = (
+    *FEW_HEADS, "logistic, L2 1", "shrunk LDA 0.9", "shrunk LDA 0.95", "shrunk LDA 0.99",
+    "whitened 0.9, L2 30", "whitened 0.92, L2 100", "whitened 0.98, L2 100", "class means",
+    "logistic, L2 1, class x source weighs the same",
+    "whitened 0.98, L2 30, class x source weighs the same",
+    "shrunk LDA 0.98, class x source weighs the same",
+    "shrunk LDA 0.98, classes weigh the same",
 )  # fmt: skip
 WITHIN = 0.01  # of the best worst direction: the cheapest input so near is the one to take
+LARGER_PAIR = DIRECTIONS[2:]
 
 
 def pool_names(row: dict[str, Any]) -> list[str]:
     """Name the sets of recipes, among which the choice is nested, that a row belongs to."""
     names = ["all"]
-    if row["side"] == BODY.side and "passes" not in row["pixels"]:
-        names.append("224 px, one pass")
-        contrasts = {
-            "any medians": "medians" in row["pixels"],
-            "stretched": row["pixels"] == BODY.name,
-        }
+    pixels, features = row["pixels"], row["features"]
+    if features not in FULL:
+        return names
+    if pixels == BODY.name:
+        names.append(f"stretched, {features}")
+    if pixels.startswith("body-medians") and pixels.endswith(f"-none-{BODY.side}-none"):
+        names.append(f"any medians, {features}")
+    if row["head"] in FEW_HEADS:
         names += [
-            f"224 px, body, {name}, {row['features']}" for name, is_so in contrasts.items() if is_so
+            f"{side} px, {SERVED_CONTRAST}, few heads, {features}"
+            for side in SIDES
+            if pixels == Variant(contrast=SERVED_CONTRAST, side=side).name
         ]
     return names
 
@@ -59,11 +72,13 @@ class Table:
         names: tuple[str, str, str],
         fit: Fit,
         own: NDArray[np.float32],
+        words: str = "",
         **more: Any,
     ) -> None:
         """Judge a recipe and print its row."""
         scored, changes = self._judge.scores(fit, own, **more)
-        row = dict(zip(("pixels", "features", "head"), names, strict=True)) | {"side": variant.side}
+        row: dict[str, Any] = dict(zip(("pixels", "features", "head"), names, strict=True))
+        row |= {"words": words or variant.words, "side": variant.side}
         row |= self._judge.described(scored, changes)
         row["within_zip"] = self._judge.within_zip(fit, own, **more)
         served = next((one for one in SERVED if one.name == names[2]), None)
@@ -107,41 +122,44 @@ class Table:
         return {name: self.nested(name) for name in names}
 
 
-def by_speed(rows: list[dict[str, Any]], speeds: dict[int, float]) -> list[dict[str, Any]]:
-    """Return the best body-crop recipe of each input size and features, with its speed."""
+def by_speed(
+    rows: Iterable[dict[str, Any]], speeds: dict[tuple[int, str], float]
+) -> list[dict[str, Any]]:
+    """Return the best recipe of each input size and features, with its speed.
+
+    Args:
+        rows: of the table.
+        speeds: by side and features, relative to the default network.
+
+    Returns:
+        Those of the default contrast and the heads that every size has; the cheapest input within
+        WITHIN of the best worst direction is marked.
+    """
 
     def best() -> Iterator[dict[str, Any]]:
-        for side, speed in speeds.items():
-            by_contrast = {
-                Variant(contrast=contrast, side=side).name
-                for contrast in (BODY.contrast, SERVED_CONTRAST)
-            }
-            for pooling in FULL:
-                own = [
-                    row
-                    for row in rows
-                    if row["side"] == side
-                    and row["features"] == pooling
-                    and row["pixels"] in by_contrast
-                    and row["head"] in FEW_HEADS
-                ]
-                if own:
-                    top = max(own, key=lambda row: row["worst"])
-                    yield {
-                        "side": side, "features": pooling, "scans_per_s": speed,
-                        "pixels": top["pixels"], "head": top["head"], "worst": top["worst"],
-                    }  # fmt: skip
+        for (side, features), speed in speeds.items():
+            pixels = Variant(contrast=SERVED_CONTRAST, side=side).name
+            own = [
+                row
+                for row in rows
+                if (row["pixels"], row["features"]) == (pixels, features)
+                and row["head"] in FEW_HEADS
+            ]
+            if own:
+                top = max(own, key=lambda row: row["worst"])
+                yield {
+                    "side": side,
+                    "features": features,
+                    "relative_speed": speed,
+                    "larger_pair": min(top["auc"][name]["auc"] for name in LARGER_PAIR),
+                    "cheapest_near_the_best": False,
+                } | {key: top[key] for key in ("pixels", "words", "head", "worst")}
 
-    table = list(best())
-    limit = max((row["worst"] for row in table), default=0.0) - WITHIN
-    near = [row for row in table if row["worst"] >= limit]
-    cheapest = max(near, key=lambda row: (row["scans_per_s"], row["worst"]), default=None)
-    click.echo("\nside features     head                    scans/s worst AUC", err=True)
-    for row in table:
-        mark = "  cheapest within 0.01 of the best" if row is cheapest else ""
-        click.echo(
-            f"{row['side']:>4} {row['features']:12} {row['head']:22} {row['scans_per_s']:>8.1f} "
-            f"{row['worst']:>9.3f}{mark}",
-            err=True,
-        )
-    return table
+    rows = list(rows)
+    found = list(best())
+    limit = max((row["worst"] for row in found), default=0.0) - WITHIN
+    near = [row for row in found if row["worst"] >= limit]
+    if near:
+        fastest = max(near, key=lambda row: (row["relative_speed"], row["worst"]))
+        fastest["cheapest_near_the_best"] = True
+    return found
