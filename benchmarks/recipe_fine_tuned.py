@@ -8,6 +8,7 @@ gave is kept.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -183,6 +184,6 @@ def _trained(
 
 def _batches(count: int, label: str) -> Iterable[slice]:
     starts = range(0, count, BATCH)
-    with click.progressbar(starts, label=label, file=click.get_text_stream("stderr")) as bar:
+    with click.progressbar(starts, label=label, file=sys.stderr) as bar:
         for start in bar:
             yield slice(start, start + BATCH)
