@@ -34,7 +34,7 @@ from steps.training.head import class_weights
 EPOCHS = 5  # as training.fine_tune_epochs has it
 RATES = (1e-5, 1e-4)  # of Adam; the first as training.fine_tune_learning_rate has it
 BATCH = 16
-TRAINED_ON = ("zip", "iq")  # whose scans train; the larger collection takes twice as long as both
+TRAINED_ON = ("zip", "iq", "kaggle")  # whose scans train
 HEADS = {
     SERVED_HEAD: logistic(30.0, shrinkage=0.92),
     "shrunk LDA 0.98": discriminant(0.98),
