@@ -78,6 +78,7 @@ PLAN: dict[str, list[tuple[str, str]]] = {
         ("python -m steps.main", "a container engine: tests/deploy/test_image.py"),
         ("docker run", "a container engine: tests/deploy/test_image.py"),
         ("deploy/smoke.sh", "a container engine: the job `image` of .github/workflows/ci.yml"),
+        ("ok: runs as user", "a container engine: what the block before printed"),
         ("mlflow models build-docker", "a container engine: deploy/smoke.sh --compare"),
         ("install -m 600 deploy/.env.example", "containers; its other lines: tests/test_road.py"),
         *[("", "moto's account: tests/deploy/test_deploy_docs.py")] * 6,

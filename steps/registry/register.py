@@ -15,6 +15,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from steps.headline_metrics import at
 from steps.registry.description import describe
@@ -103,7 +104,17 @@ def register(
         description=describe(metadata, scores),
         model_id=model_id,
     )
+    if model_id:
+        _show_on_model(client, model_id, name, int(version.version))
     return int(version.version)
+
+
+def _show_on_model(client: MlflowClient, model_id: str, name: str, number: int) -> None:
+    """Name a version on the LoggedModel's page: a server does so by itself, a local store not."""
+    shown = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+    if not any(one["name"] == name and int(one["version"]) == number for one in shown):
+        versions = json.dumps([*shown, {"name": name, "version": str(number)}])
+        client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: versions})
 
 
 def score_tags(scores: Mapping[str, Any]) -> dict[str, str]:

@@ -28,7 +28,8 @@ def log_headline(
     """
     test, values = split_dataset(data, "test"), headline_metrics(scores)
     mlflow.log_input(test, context="testing")
-    mlflow.set_tags({key: scores[key] for key in ("phantom", "model_digest")})
+    phantom = str(scores["phantom"]).lower()
+    mlflow.set_tags({"phantom": phantom, "model_digest": scores["model_digest"]})
     if again and model and _has(model, test.digest, values):
         run, now_ms = mlflow.active_run(), int(time.time() * 1000)
         metrics = [Metric(name, value, now_ms, 0) for name, value in values.items()]

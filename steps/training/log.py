@@ -25,7 +25,8 @@ def log_inputs(options: dict[str, Any], data: Path) -> None:
     frozen = "\n".join(f"{name}=={version}" for name, version in sorted(installed.items()))
     mlflow.log_text(frozen + "\n", "environment.txt")
     summary = read_summary(data)
-    mlflow.set_tags({"data_digest": summary["data_digest"], "phantom": summary["phantom"]})
+    phantom = str(summary["phantom"]).lower()
+    mlflow.set_tags({"data_digest": summary["data_digest"], "phantom": phantom})
     mlflow.set_tags(class_tags(sorted({row.label for row in read_manifest(data)})))
     log_scans(data)
 

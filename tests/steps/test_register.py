@@ -91,6 +91,8 @@ def test_a_version_points_to_the_logged_model(
         )
     version = mlflow.MlflowClient().get_model_version("linked", str(number))
     assert version.source == f"models:/{model}"
+    shown = mlflow.get_logged_model(str(model)).tags["mlflow.modelVersions"]
+    assert json.loads(shown) == [{"name": "linked", "version": str(number)}]
     assert version.run_id == run.info.run_id
     kept = {file.path for file in mlflow.artifacts.list_artifacts(run_id=run.info.run_id)}
     assert kept == {"registry"}  # the model's files lie with the LoggedModel, once
