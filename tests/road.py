@@ -1,6 +1,6 @@
 """The commands of the first page and the guides, run in their order in a fresh clone.
 
-    python -m tests.road                 with the documents' own parameters: some 15 minutes
+    python -m tests.road                 with the documents' own parameters: some 20 minutes
     python -m tests.road --small         on a few small phantoms, without real scans: a minute
 
 Prints each command and what it answers. A line that a document shows and that no command printed is
@@ -40,7 +40,13 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 RUN, OUTPUT, TRANSCRIPT = "run", "output", "transcript"
 SCANS = "real scans"  # the block needs CHEST_CT_SCANS
 ELSEWHERE = "scans of another site"  # the block needs CHEST_CT_DATA
-NEEDED = {SCANS: "Chest-CT-Scan-data.zip", ELSEWHERE: "IQ-OTHNCCD.zip"}  # files in the clone
+THREE = "scans of three collections"  # the block needs both, and another file of CHEST_CT_DATA
+# What must lie in the clone.
+NEEDED = {
+    SCANS: "Chest-CT-Scan-data.zip",
+    ELSEWHERE: "IQ-OTHNCCD.zip",
+    THREE: "other-cancers.zip",
+}
 SERVERS = ("mlflow models serve", "python -m serve")  # these run until they are stopped
 START_S = 90
 WHEN_AND_WHO = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  \S+")  # of a move
@@ -52,8 +58,9 @@ PLAN: dict[str, list[tuple[str, str]]] = {
         ("python -m pip install -r requirements.txt && mlflow run .", RUN),
         ("240 files", OUTPUT),
         ("python -m pip install -r requirements-dev.txt && pytest", "the tests, which run this"),
+        ("mlflow run . --env-manager local -P protocol_repeats=3", THREE),
+        ("1126 files", OUTPUT),
         ("mlflow run . --env-manager local -P source=", SCANS),
-        ("343 files", OUTPUT),
         ("mlflow run . -e external_evaluation", ELSEWHERE),
         ("external set", OUTPUT),
         ("$ python -m steps.promote --to Staging", SCANS),
@@ -149,9 +156,11 @@ def clone(small: bool) -> Iterator[Path]:
             for section, values in SMALL.items():
                 params[section] |= values
             path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+        data = os.environ.get("CHEST_CT_DATA", "")
         for name, source in (
             (NEEDED[SCANS], os.environ.get("CHEST_CT_SCANS")),
-            (NEEDED[ELSEWHERE], os.environ.get("CHEST_CT_DATA", "") + "/IQ-OTHNCCD-part.zip"),
+            (NEEDED[ELSEWHERE], f"{data}/IQ-OTHNCCD-part.zip"),
+            (NEEDED[THREE], f"{data}/Chest-CT-Scan-other-cancers.zip"),
         ):
             if source and Path(source).is_file() and not small:
                 (folder / name).symlink_to(source)
