@@ -28,6 +28,7 @@ ENV PYTHONPYCACHEPREFIX=/opt/pycache
 COPY deploy/write_byte_code.py /build/
 RUN /opt/venv/bin/python /build/write_byte_code.py
 COPY serve /app/serve
+COPY logs /app/logs
 COPY --from=model /model /opt/model
 # Evaluation's scores of the pipeline's model, for the page and GET /model. The pattern also matches
 # where there are none; another MODEL brings its own scores.json in its folder, or has none.

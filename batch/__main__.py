@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
 
 import click
 
+from batch.command_line import Command, LocationType, log_format_chosen, quiet_mlflows_log
 from batch.faults import CannotRunError
 from batch.locations import Access, Location
 from batch.memory import share_memory_between_threads
-
-
-class LocationType(click.ParamType[Location]):
-    """An S3 prefix or a local folder."""
-
-    name = "s3://bucket/prefix/ or folder"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Location:
-        """Parse and validate."""
-        try:
-            return value if isinstance(value, Location) else Location.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+from batch.progress import log, logs_objects
+from logs.lines import FORMATS, TEXT
 
 
 @click.command(
+    cls=Command,
     context_settings={"max_content_width": 100},
     epilog="Exit codes: 0 all scored; 1 finished, some rows have errors; 2 could not run or was "
     "stopped. Research software, not a medical device.",
@@ -104,6 +94,16 @@ class LocationType(click.ParamType[Location]):
     "--tracking/--no-tracking", default=True, show_default=True, help="Record an MLflow run."
 )
 @click.option(
+    "--log-format",
+    type=click.Choice(FORMATS),
+    default=TEXT,
+    show_default=True,
+    is_eager=True,
+    callback=log_format_chosen,
+    expose_value=False,
+    help="Lines of the log on standard error: text for people, or a JSON object each.",
+)
+@click.option(
     "--engine",
     type=click.Choice(["local", "spark"]),
     default="local",
@@ -155,8 +155,7 @@ def main(
     """
     share_memory_between_threads()
     from batch import job
-    from batch.progress import log
-    from batch.report import last_line
+    from batch.report import facts_of, last_line
     from batch.settings import Concurrency, JobSettings
     from batch.source.selection import Selection
 
@@ -179,26 +178,37 @@ def main(
     )
     if master and engine != "spark":
         raise click.UsageError("--master belongs to --engine spark. Add --engine spark.")
+    began = time.monotonic()
     try:
         if dry_run:
             click.echo(json.dumps(job.dry_run(settings), indent=2))
             return
+        quiet_mlflows_log()
         with stop_on_signals() as stop:
             summary = job.run_job(settings, stop)
     except CannotRunError as error:
-        log(f"Error: {error}")
+        log(str(error), logging.ERROR, duration_s=round(time.monotonic() - began, 3), exit=2)
         sys.exit(2)
-    except Exception:  # a defect; Python's own exit code would say "some rows have errors"
-        traceback.print_exc()
+    except Exception as error:  # a defect; Python's own exit code would say "some rows have errors"
+        _log_defect(error)
         sys.exit(2)
     click.echo(json.dumps(summary, indent=2))
-    log(last_line(summary))
-    if summary["rows_with_errors"]:
+    code = 1 if summary["rows_with_errors"] else 0
+    log(last_line(summary), **facts_of(summary), exit=code)
+    if code:
         log(
             f"{summary['rows_with_errors']} of {summary['rows']} rows have errors; see the column "
             "`error`. --retry-failed scores them again."
         )
-        sys.exit(1)
+        sys.exit(code)
+
+
+def _log_defect(error: Exception) -> None:
+    text = "".join(traceback.format_exception(error))
+    if logs_objects():
+        log(f"A defect of the job: {type(error).__name__}.", logging.ERROR, traceback=text, exit=2)
+    else:
+        click.echo(text, err=True, nl=False)
 
 
 @contextlib.contextmanager
@@ -208,7 +218,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
     def handle(number: int, _frame: FrameType | None) -> None:
         stop.set()
-        click.echo("Stopping: what is scored is being written …", err=True)
+        log("Stopping: what is scored is being written …")
         signal.signal(number, signal.SIG_DFL)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -147,14 +147,13 @@ def _to_do(
     index = output.index
     for page in _one_ahead(pages):
         scans = page.objects
-        rows = index.find([scan.uri for scan in scans])
-        made_from = np.array([version_of(scan.etag, pinned.digest) for scan in scans], np.uint64)
-        known = rows >= 0
-        index.seen[rows[known]] = True
-        done = known.copy()
-        done[known] = index.versions[rows[known]] == made_from[known]
+        found = index.find([scan.uri for scan in scans])
+        made_from = np.array([version_of(scan.etag, pinned.digest) for scan in scans], np.int64)
+        known = found.rows >= 0
+        index.mark_seen(found.rows[known])
+        done = known & (found.versions == made_from)
         if retry_failed:
-            done[known] &= ~index.failed[rows[known]]
+            done &= ~found.failed
         run.add_page(page)
         run.objects_skipped += int(done.sum())
         yield from (scan for scan, is_done in zip(scans, done, strict=True) if not is_done)
@@ -247,7 +246,7 @@ def _finish(
 ) -> tuple[TableCounts, dict[str, int]]:
     """Bring every row into a part, and check that each object listed has exactly one."""
     output.publish()
-    unseen = int((~output.index.seen).sum())
+    unseen = output.index.count_unseen()
     limited = settings.selection.limit is not None
     if not limited:
         output.drop_unseen()

@@ -134,14 +134,16 @@ class LoadedPyfunc:
         return [row for image in images for row in self.score([image])]
 
     def _with_place(self, images: list[bytes], rows: list[Row]) -> list[Row]:
-        """Return rows as the slice table has them: with the series and position of each slice."""
-        places = self._series_model.series_plan(images)
+        """Return rows as the slice table has them: with study, series and position of each."""
+        places = self._series_model.series_plan(images).to_dict("records")
         return [
             {name: value for name, value in row.items() if name not in OF_ONE_CALL}
-            | {"series_uid": series or None, "position_mm": position_mm}
-            for row, series, position_mm in zip(
-                rows, places[SERIES], places["position_mm"], strict=True
-            )
+            | {
+                "series_uid": place[SERIES] or None,
+                "position_mm": place["position_mm"],
+                "study_uid": place.get("study") or None,  # models of earlier releases tell none
+            }
+            for row, place in zip(rows, places, strict=True)
         ]
 
     def series_rows(self, slices: Any) -> list[Row]:

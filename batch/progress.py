@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -12,8 +13,11 @@ import click
 
 from batch.source.selection import SelectedPage
 
+logger = logging.getLogger("batch")
+
 LINE_EVERY_S = 30
 BAR_EVERY_S = 0.5
+PREFIXES = {logging.ERROR: "Error: ", logging.WARNING: "Warning: "}
 
 
 @dataclass
@@ -49,9 +53,22 @@ class RunState:
         self.objects_passed_over += page.passed_over
 
 
-def log(text: str) -> None:
-    """Write one line to standard error."""
-    click.echo(text, err=True)
+def logs_objects() -> bool:
+    """Return whether the log is one of JSON objects: then, and only then, it is set up."""
+    return logger.level != logging.NOTSET
+
+
+def log(text: str, level: int = logging.INFO, **facts: str | float | None) -> None:
+    """Write one line to standard error.
+
+    Args:
+        level: one of logging's.
+        facts: for programs: further members of the JSON object.
+    """
+    if logs_objects():
+        logger.log(level, text, extra={"facts": {"message": text, **facts}})
+    else:
+        click.echo(PREFIXES.get(level, "") + text, err=True)
 
 
 class ProgressDisplay:
@@ -60,8 +77,9 @@ class ProgressDisplay:
     def __init__(self, run: RunState) -> None:
         self._run = run
         self._done = threading.Event()
+        has_bar = sys.stderr.isatty() and not logs_objects()
         self._thread = threading.Thread(
-            target=self._bar if sys.stderr.isatty() else self._lines, name="progress", daemon=True
+            target=self._bar if has_bar else self._lines, name="progress", daemon=True
         )
 
     def __enter__(self) -> ProgressDisplay:
@@ -95,20 +113,35 @@ class ProgressDisplay:
 
     def _lines(self) -> None:
         while not self._done.wait(LINE_EVERY_S):
-            log(progress_line(self._run, time.monotonic()))
+            now = time.monotonic()
+            log(progress_line(self._run, now), **progress_facts(self._run, now))
+
+
+def progress_facts(run: RunState, now: float) -> dict[str, float | None]:
+    """Return rows, rate, errors and, once the listing is counted, all objects and the time left."""
+    done = run.rows_written
+    rate = done / max(now - run.scoring_since, 1e-9)
+    left_s = None
+    if run.objects_total is not None and rate > 0:
+        left_s = max(run.objects_total - run.objects_skipped - done, 0) / rate
+    return {
+        "rows": done + run.objects_skipped,
+        "objects": run.objects_total,
+        "rows_per_s": round(rate, 3),
+        "errors": run.rows_failed,
+        "left_s": None if left_s is None else round(left_s, 1),
+    }
 
 
 def progress_line(run: RunState, now: float) -> str:
-    """Return one line: rows, rate, errors and, once the listing is counted, the time left."""
-    done = run.rows_written
-    rate = done / max(now - run.scoring_since, 1e-9)
-    line = f"{done + run.objects_skipped} rows"
-    if run.objects_total is not None:
-        line += f" of {run.objects_total}"
-    line += f", {rate:.1f}/s, {run.rows_failed} errors"
-    if run.objects_total is not None and rate > 0:
-        left_s = max(run.objects_total - run.objects_skipped - done, 0) / rate
-        line += f", about {_duration(left_s)} left"
+    """Return the same as one line for people."""
+    facts = progress_facts(run, now)
+    line = f"{facts['rows']} rows"
+    if facts["objects"] is not None:
+        line += f" of {facts['objects']}"
+    line += f", {facts['rows_per_s']:.1f}/s, {facts['errors']} errors"
+    if facts["left_s"] is not None:
+        line += f", about {_duration(facts['left_s'])} left"
     return line
 
 

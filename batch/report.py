@@ -78,6 +78,17 @@ def _of_series(outcome: SeriesOutcome) -> dict[str, int | None]:
     }
 
 
+def facts_of(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a summary that a program wants in the log's last line."""
+    names = ("rows", "rows_written", "answered", "undecided", "out_of_domain", "failed", "series")
+    return {
+        "objects": summary["objects_listed"],
+        **{name: summary[name] for name in names},
+        "duration_s": summary["wall_time_s"],
+        "model_digest": summary["model_digest"],
+    }
+
+
 def last_line(summary: dict[str, Any]) -> str:
     """Return one line for a person: what this run did, and what the output holds now."""
     if summary["rows_written"]:

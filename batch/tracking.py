@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,7 +108,7 @@ def _warn_only() -> Iterator[None]:
         try:
             yield
         except Exception as error:  # each store and server raises its own
-            log(f"Warning: the MLflow run is incomplete ({_one_line(error)}).")
+            log(f"the MLflow run is incomplete ({_one_line(error)}).", logging.WARNING)
 
 
 def metrics_of(summary: dict[str, Any]) -> dict[str, float]:

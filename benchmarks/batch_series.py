@@ -104,8 +104,9 @@ def _rounded(numbers: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in numbers.items()}
 
 
-# One process: what a job does at its end with slices that all have their rows, its peak memory.
-FINISH = """
+# One process: a job that is run again on slices that all have their rows, but whose series table is
+# missing. Its peak memory, up to the series table and with it.
+RESUMED = """
 import json, re, sys, time
 from pathlib import Path
 
@@ -122,30 +123,46 @@ from batch.table.output import Output
 from batch.table.parts import schema_of
 
 
-def peak_mb():
-    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3
+def memory_mb(kind, process="self"):
+    status = Path(f"/proc/{process}/status").read_text()
+    return round(int(re.search(kind + r":\\s+(\\d+) kB", status)[1]) / 1e3)
+
+
+def forget_peak():
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 folder, uri = sys.argv[1:]
 with pinned_model(uri) as pinned, ModelProcess(pinned) as model:
     output = Output(FolderStore(Path(folder)), "parquet", schema_of(model.columns))
+    began = time.monotonic()
     output.load()
+    index_s, began = time.monotonic() - began, time.monotonic()
+    for _part, table in output.tables():  # as if they were pages of the listing
+        found = output.index.find(table["uri"].to_pylist())
+        output.index.mark_seen(found.rows)
+    assert output.index.count_unseen() == 0
+    lookups_s = time.monotonic() - began
     counts = count_rows(output)
     output.forget_index()
     give_memory_back()
-    before_mb, began = peak_mb(), time.monotonic()
+    before_mb, between_mb, began = memory_mb("VmHWM"), memory_mb("VmRSS"), time.monotonic()
+    forget_peak()
     outcome = finish_series(
         output, pinned, None, lambda slices, parts, by: answers(slices.sorted(parts), model, by)
     )
-    seconds = time.monotonic() - began
-    child = next(Path("/proc").glob(f"{model._child._process.pid}/status")).read_text()
+    series_s = time.monotonic() - began
     print(json.dumps({
         "slices": counts.rows,
         "series": outcome.counts.rows,
-        "index_and_counting_peak_mb": round(before_mb),
-        "job_peak_mb": round(peak_mb()),
-        "model_process_peak_mb": round(int(re.search(r"VmHWM:\\s+(\\d+) kB", child)[1]) / 1e3),
-        "seconds": round(seconds, 1),
+        "index_and_counting_peak_mb": before_mb,
+        "between_mb": between_mb,
+        "series_table_peak_mb": memory_mb("VmHWM"),
+        "job_peak_mb": max(before_mb, memory_mb("VmHWM")),
+        "model_process_peak_mb": memory_mb("VmHWM", model._child._process.pid),
+        "index_s": round(index_s, 1),
+        "reading_and_lookups_s": round(lookups_s, 1),
+        "series_s": round(series_s, 1),
     }))
 """
 
@@ -206,7 +223,7 @@ def series_memory(slices: tuple[int, ...], model_uri: str | None) -> None:
             for place, table in enumerate(tables):
                 parts.create(place, table)
             done = subprocess.run(
-                [sys.executable, "-c", FINISH, str(folder), uri], cwd=ROOT, capture_output=True,
+                [sys.executable, "-c", RESUMED, str(folder), uri], cwd=ROOT, capture_output=True,
                 text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
             )  # fmt: skip
             if done.returncode:

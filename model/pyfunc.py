@@ -84,8 +84,9 @@ class ChestCT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no
             series: the column `series`; None takes each DICOM's own SeriesInstanceUID.
 
         Returns:
-            `series`, `position_mm` and `skipped` of each slice, in order. A slice that cannot be
-            scored gives its place to the next, so `predict` may skip fewer.
+            `series`, `position_mm`, `skipped` and `study` (StudyInstanceUID) of each slice, in
+            order. A slice that cannot be scored gives its place to the next, so `predict` may skip
+            fewer.
 
         Raises:
             ValueError: a cell of `series` is neither text nor null.

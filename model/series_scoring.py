@@ -31,6 +31,7 @@ class Place:
 
     series: str | None
     position_mm: float | None  # along the normal
+    study: str | None = None
 
 
 NOWHERE = Place(None, None)
@@ -55,8 +56,12 @@ def place_of(image: object) -> Place:
     off = header.degrees_off_axial
     position = header.position_along_normal_mm
     if position is None or off is None or off > MAX_DEGREES_OFF_AXIAL:
-        return Place(header.series_uid or None, None)
-    return Place(header.series_uid or None, round(position, 3))
+        position = None
+    return Place(
+        header.series_uid or None,
+        None if position is None else round(position, 3),
+        header.study_uid or None,
+    )
 
 
 def series_name(value: object) -> str | None:
@@ -89,7 +94,7 @@ def plan(names: Sequence[str | None], found: Sequence[Place], spacing_mm: float)
         spacing_mm: nearer slices of a series are thinned.
 
     Returns:
-        `series`, `position_mm` and `skipped` of each slice, in order, as objects.
+        `series`, `position_mm`, `skipped` and `study` of each slice, in order, as objects.
     """
     numbers, place = _numbered(names, found)
     usable = np.ones(len(names), dtype=bool)
@@ -98,6 +103,7 @@ def plan(names: Sequence[str | None], found: Sequence[Place], spacing_mm: float)
         SERIES: pd.Series(list(names), dtype=object),
         "position_mm": pd.Series([at.position_mm for at in found], dtype=object),
         "skipped": pd.Series(skipped.tolist(), dtype=object),
+        "study": pd.Series([at.study for at in found], dtype=object),
     }
     return pd.DataFrame(table)
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
+from logs.lines import FORMATS, TEXT
 from serve.http.access import KEYS_VARIABLE, is_loopback, read_keys
 from serve.http.request_limits import RequestLimits
-from serve.log import FORMATS, TEXT, set_up_logging
+from serve.log import set_up_logging
 from serve.model_files import ModelNotFoundError
 from serve.process import CannotStartError, serve_alone, serve_with_workers
 from serve.settings import ServerSettings

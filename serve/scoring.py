@@ -14,9 +14,10 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from logs.lines import raised_at
 from serve.counts import count_answers
 from serve.http.errors import RefusalError, tellable
-from serve.http.request_facts import current, raised_at
+from serve.http.request_facts import current
 from serve.http.request_limits import RequestLimits
 from serve.params import declared_params, described
 

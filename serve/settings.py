@@ -17,7 +17,7 @@ class ServerSettings:
         allowed_origins: other web sites whose scripts may call this server.
         host: address that the server listens on; it decides which `Host` headers are taken.
         allowed_hosts: further names under which clients may address the server.
-        log_format: `text` or `json`, see serve/log.py.
+        log_format: `text` or `json`, see logs/lines.py.
     """
 
     limits: RequestLimits = field(default_factory=RequestLimits)

@@ -25,7 +25,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = ("batch", "benchmarks", "model", "monitor", "pacs", "scans", "serve", "steps", "tests")
+PROJECT = (
+    "batch",
+    "benchmarks",
+    "logs",
+    "model",
+    "monitor",
+    "pacs",
+    "scans",
+    "serve",
+    "steps",
+    "tests",
+)
 # Libraries and parts of the project: no module that is run as a program, and no Keras.
 LOADED = (
     "batch.job",

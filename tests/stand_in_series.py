@@ -75,8 +75,10 @@ class WithSeries(mlflow.pyfunc.PythonModel):
             except Exception:
                 text = {}
             position = text.get("position")
-            found.append((text.get("series"), None if position is None else float(position), False))
-        return pd.DataFrame(found, columns=["series", "position_mm", "skipped"], dtype=object)
+            at = None if position is None else float(position)
+            found.append((text.get("series"), at, False, text.get("study")))
+        columns = ["series", "position_mm", "skipped", "study"]
+        return pd.DataFrame(found, columns=columns, dtype=object)
 
     def series_rows(self, rows):
         if (rows["label"] == "kills").any():
@@ -146,11 +148,15 @@ def save_series_model(folder: Path, note: str = "") -> Path:
     return path
 
 
-def slice_png(series: str | None, position_mm: float | None, grey: int) -> bytes:
-    """Return a slice that says of which series it is and where."""
+def slice_png(
+    series: str | None, position_mm: float | None, grey: int, study: str | None = None
+) -> bytes:
+    """Return a slice that says of which series and study it is and where."""
     said = PngInfo()
     if series is not None:
         said.add_text("series", series)
+    if study is not None:
+        said.add_text("study", study)
     if position_mm is not None:
         said.add_text("position", str(position_mm))
     buffer = io.BytesIO()

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "MODEL_CARD.md", ROOT / "CONTRIBUTING.md",
              *sorted((ROOT / "docs").rglob("*.md"))]  # fmt: skip
-FOLDERS = "batch|benchmarks|deploy|docs|model|scans|serve|steps|tests"
+FOLDERS = "batch|benchmarks|deploy|docs|logs|model|scans|serve|steps|tests"
 MADE_LATER = {"model/"}  # also the folder that a caller's own artefact may have
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = {"scans", "model", "steps", "batch", "serve", "benchmarks", "tests"}
+PROJECT = {"scans", "model", "steps", "batch", "serve", "logs", "benchmarks", "tests"}
 MUST_NOT_IMPORT = {
     "scans": {"keras", "tensorflow", "mlflow"} | PROJECT - {"scans", "model"},
     "model": {"boto3", "botocore", "dvc", "yaml"} | PROJECT - {"model"},
     "steps": {"boto3", "botocore", "fastapi", "uvicorn", "batch", "serve", "benchmarks", "tests"},
-    "batch": {"keras", "tensorflow"} | PROJECT - {"batch"},
-    "serve": {"keras", "tensorflow"} | PROJECT - {"serve"},
+    "batch": {"keras", "tensorflow"} | PROJECT - {"batch", "logs"},
+    "serve": {"keras", "tensorflow"} | PROJECT - {"serve", "logs"},
+    "logs": {"keras", "tensorflow", "mlflow", "click"} | PROJECT - {"logs"},
 }
 
 

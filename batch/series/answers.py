@@ -16,7 +16,8 @@ from batch.table.parts import JOB_FIELDS, OBJECT_FIELDS, to_table
 CHUNK_SLICES = 4096  # that the model gets at once, but for a series that has more
 MAX_SLICES = 20_000  # of one series: several times what a scanner makes
 COUNTS = ("slices", "scored", "skipped", "failed")
-NOT_THE_MODELS = {field.name for field in (*OBJECT_FIELDS, *JOB_FIELDS)} | {"slice_index"}
+OF_THE_JOB = {field.name for field in (*OBJECT_FIELDS, *JOB_FIELDS)}
+NOT_THE_MODELS = OF_THE_JOB | {"slice_index", "study_uid"}
 
 Row = dict[str, Any]
 
@@ -48,6 +49,7 @@ def series_schema(slices: pa.Schema) -> pa.Schema:
             ("first_mm", number), ("last_mm", number),
             ("gaps", count), ("duplicate_positions", count), ("note", text),
             ("model_uri", text), ("model_digest", text), ("slices_digest", text),
+            ("study_uid", text),
         ]
     )  # fmt: skip
 
@@ -86,13 +88,25 @@ def _answered(
         pa.compute.invert(pa.compute.is_in(slices["series_uid"], value_set=others))
     )
     found = {row["series"]: row for row in _ask(asked, model)} if asked.num_rows else {}
+    studies = _studies(slices)
     rows = [
         found.get(name, {"error": refused.get(name)})
-        | {"series_uid": name, "slices": number}
+        | {"series_uid": name, "slices": number, "study_uid": studies[name]}
         | {name: getattr(made_from, name) for name in made_from.__dataclass_fields__}
         for name, number in counted.items()
     ]
     return to_table(rows, series_schema(slices.schema))
+
+
+def _studies(slices: pa.Table) -> dict[str, str | None]:
+    """Return the study of each series, None where its slices name several or none."""
+    of_series = slices.group_by("series_uid").aggregate(
+        [("study_uid", "count_distinct"), ("study_uid", "max")]
+    )
+    return {
+        row["series_uid"]: row["study_uid_max"] if row["study_uid_count_distinct"] == 1 else None
+        for row in of_series.to_pylist()
+    }
 
 
 def _of_other_models(slices: pa.Table, made_from: MadeFrom) -> dict[str, str]:

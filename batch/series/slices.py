@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from batch.faults import CannotRunError
 from batch.series.given import GivenSeries
 from batch.series.sorting import quoted, sorting
-from batch.table.parts import SERIES_COLUMNS
+from batch.table.parts import PLACE_COLUMNS
 
 if TYPE_CHECKING:
     import duckdb
@@ -70,19 +70,19 @@ class LocalSlices:
             given: the user's table of series; it alone decides then what it has columns for.
 
         Yields:
-            For each part in which one of `SERIES_COLUMNS` is not what it should be, its number and
+            For each part in which one of `PLACE_COLUMNS` is not what it should be, its number and
             these columns.
         """
         series, position = SAYS[given.says if given else None]
         join = f"LEFT JOIN read_parquet({quoted(given.file)}) AS given USING (uri)" if given else ""
-        same = " AND ".join(f"{name} IS NOT DISTINCT FROM old.{name}" for name in SERIES_COLUMNS)
+        same = " AND ".join(f"{name} IS NOT DISTINCT FROM old.{name}" for name in PLACE_COLUMNS)
         self._database.execute(
             f"""
             CREATE OR REPLACE TABLE placed AS
             WITH named AS (
                 SELECT slices.uri, slices.part, slices."row", {series} AS series_uid,
                     CAST({position} AS DOUBLE) AS position_mm,
-                    struct_pack({", ".join(f"{n} := slices.{n}" for n in SERIES_COLUMNS)}) AS old
+                    struct_pack({", ".join(f"{n} := slices.{n}" for n in PLACE_COLUMNS)}) AS old
                 FROM {self._rows} AS slices {join}
             ), ranked AS (
                 SELECT part, "row", series_uid, position_mm, old,
@@ -94,13 +94,13 @@ class LocalSlices:
                     END AS slice_index
                 FROM named
             )
-            SELECT part, "row", {", ".join(SERIES_COLUMNS)}, {same} AS same FROM ranked
+            SELECT part, "row", {", ".join(PLACE_COLUMNS)}, {same} AS same FROM ranked
             """
         )
         changed = "SELECT DISTINCT part FROM placed WHERE NOT same ORDER BY part"
         for (part,) in self._database.execute(changed).fetchall():
             columns = self._database.sql(
-                f'SELECT {", ".join(SERIES_COLUMNS)} FROM placed WHERE part = {part} ORDER BY "row"'
+                f'SELECT {", ".join(PLACE_COLUMNS)} FROM placed WHERE part = {part} ORDER BY "row"'
             ).to_arrow_table()
             yield part, columns
 

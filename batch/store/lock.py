@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -20,6 +21,9 @@ from batch.store.stores import ConflictError, Store
 LOCK_NAME = "_lock.json"
 HEARTBEAT_S = 15
 STALE_AFTER_S = 120  # by the store's clock; eight heartbeats
+NO_TAG = '"00000000000000000000000000000000"'  # of no content
+# Conditions that do not hold while the lock is there, and the headers that S3 gets them in.
+BROKEN_CONDITIONS = {"absent": "If-None-Match", NO_TAG: "If-Match"}
 
 
 class Lock:
@@ -52,6 +56,7 @@ class Lock:
             raise CannotRunError(
                 f"{self.store.uri} keeps changing hands. Run the same command again."
             )
+        self._refuse_store_without_conditions()
         self._thread.start()
         return self
 
@@ -69,6 +74,22 @@ class Lock:
                     self.store.delete([LOCK_NAME])
             except (CannotRunError, FileNotFoundError, OSError):
                 pass  # it goes stale by itself
+
+    def _refuse_store_without_conditions(self) -> None:
+        """Notice a store that passes over the conditions that keep two copies of a job apart.
+
+        Raises:
+            CannotRunError: it does.
+        """
+        for only_if, header in BROKEN_CONDITIONS.items():
+            with contextlib.suppress(ConflictError):
+                self.store.write(LOCK_NAME, self._content(), only_if=only_if)
+                self.store.delete([LOCK_NAME])
+                raise CannotRunError(
+                    f"{self.store.uri} takes writes whose condition ({header}) does not hold, so "
+                    "two copies of a job could spoil one output. Write to an S3 server that knows "
+                    "conditional writes, or to a local folder (docs/batch.md)."
+                )
 
     def check(self) -> None:
         """Raise LockLostError if another job has taken the output over."""

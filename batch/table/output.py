@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from batch.store.stores import Store
-from batch.table.index import KEY, DoneIndex, key_of, version_of
+from batch.table.index import DoneIndex, key_of, version_of
 from batch.table.journal import JOURNAL, read_segment
 from batch.table.part_files import PartFiles
 
@@ -104,19 +104,18 @@ class Output:
 
     def drop_unseen(self) -> int:
         """Remove the rows of objects that are no longer listed and return how many they were."""
-        gone = ~self.index.seen
-        if not gone.any():
+        gone = self.index.count_unseen()
+        if not gone:
             return 0
         self.unfinish()
-        for number in np.unique(self.index.parts[gone]):
-            keys = self.index.keys[gone & (self.index.parts == number)]
+        for number, keys in self.index.unseen():
 
-            def keep(table: pa.Table, keys: np.ndarray = keys) -> pa.Table:
-                own = np.array([key_of(uri) for uri in table["uri"].to_pylist()], KEY)
-                return table.filter(pa.array(~np.isin(own, keys)))
+            def keep(table: pa.Table, keys: set[bytes] = keys) -> pa.Table:
+                mask = [key_of(uri) not in keys for uri in table["uri"].to_pylist()]
+                return table.filter(pa.array(mask, pa.bool_()))
 
-            self.files.rewrite(int(number), keep)
-        return int(gone.sum())
+            self.files.rewrite(number, keep)
+        return gone
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """Yield every part's name and rows."""
@@ -158,7 +157,7 @@ class Output:
         return made[0]
 
     def forget_index(self) -> None:
-        """Free the memory of the index. Call when nothing more is scored or published."""
+        """Free the disk space of the index. Call when nothing more is scored or published."""
         self.index = DoneIndex()
 
     def sweep(self) -> None:

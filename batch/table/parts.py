@@ -29,7 +29,8 @@ JOB_FIELDS = [
 ]
 # After all others, and only where the model answers series. `slice_index` is known when a series is
 # whole, so it is null until the job has read everything.
-SERIES_COLUMNS = {"series_uid": "string", "position_mm": "double", "slice_index": "long"}
+PLACE_COLUMNS = {"series_uid": "string", "position_mm": "double", "slice_index": "long"}
+SERIES_COLUMNS = PLACE_COLUMNS | {"study_uid": "string"}
 TYPES = {"string": pa.string(), "double": pa.float64(), "bool": pa.bool_(), "long": pa.int64()}
 MODEL_TYPES = {"label": "string", "probability": "double", "error": "string"}
 

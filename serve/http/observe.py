@@ -15,6 +15,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from logs.lines import raised_at
 from serve.http.errors import internal, send_refusal
 from serve.http.metrics import METHODS, ROUTES, Metrics
 from serve.http.request_facts import (
@@ -24,7 +25,6 @@ from serve.http.request_facts import (
     SKIPPED,
     UNDECIDED,
     RequestFacts,
-    raised_at,
 )
 
 logger = logging.getLogger("serve")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-import traceback
 from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from serve.http.places import Place
 
@@ -51,13 +49,3 @@ CURRENT: ContextVar[RequestFacts] = ContextVar("chest_ct_request")
 def current() -> RequestFacts:
     """Return the facts of the request that this task or thread works for."""
     return CURRENT.get(RequestFacts())
-
-
-def raised_at(error: BaseException) -> str:
-    """Return an exception's type and the line that raised it, without its text.
-
-    The text may hold what was sent, and a log must not.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"

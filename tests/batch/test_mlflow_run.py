@@ -72,9 +72,12 @@ def test_mlflow_run_fails_where_rows_have_errors(tmp_path: Path, stand_in_model:
     scans.mkdir()
     (scans / "1.png").write_bytes(png(1))
     (scans / "notes.txt").write_bytes(b"no scan")
-    done = mlflow_run(tmp_path, input=scans, output=scores, model_uri=stand_in_model)
+    done = mlflow_run(
+        tmp_path, input=scans, output=scores, model_uri=stand_in_model, log_format="json"
+    )
     assert done.returncode == 1
-    assert "1 of 2 rows have errors" in done.stderr
+    (end,) = [json.loads(line) for line in done.stderr.splitlines() if '"exit": ' in line]
+    assert (end["exit"], end["rows"], end["failed"]) == (1, 2, 1)
     assert (scores / "_SUCCESS").exists()
     experiment = client.get_experiment_by_name("chest-ct")
     (run,) = client.search_runs([experiment.experiment_id])

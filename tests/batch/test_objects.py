@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from batch.__main__ import main
 from batch.faults import CannotRunError, without_passwords
 from batch.locations import Access, Location, make_client, parse_timestamp
 from batch.progress import RunState, progress_line
 from batch.settings import Concurrency
 from batch.source.listing import list_objects
-from batch.table.index import DoneIndex, version_of
+from batch.table.index import DoneIndex, key_of, version_of
+from tests.batch.conftest import ROOT
 
 WHEN = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["gs://b/scans", "abfs://c@account/scans", "az://c/scans"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_other_clouds_are_refused_with_what_to_do(
+    text: str, place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["in", "out"]
+    arguments[place] = text
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
+    assert f"Expected s3://bucket/prefix/ or a local folder. Received: '{text}'." in line
+    assert line.endswith("docs/batch.md says how to score a copy.")
 
 
 @pytest.mark.parametrize(
@@ -56,25 +76,83 @@ def test_overlap(one: str, other: str, inside: bool) -> None:
     assert Location.parse(other).overlaps(Location.parse(one)) is inside
 
 
-def test_index_finds_versions_and_parts_at_thirty_bytes_a_row() -> None:
+def filled_index(number: int) -> tuple[DoneIndex, list[str], list[int]]:
+    """Return an index of objects that alternate between parts 3 and 7, every tenth failed."""
     index = DoneIndex()
-    number = 5000
     uris = [f"s3://bucket/scans/{n:07d}.png" for n in range(number)]
     versions = [version_of(f"etag{n}", "d") for n in range(number)]
-    for part in range(2):
-        rows = slice(part, None, 2)
+    for begin, part in ((0, 3), (1, 7)):
+        rows = slice(begin, None, 2)
         index.add(uris[rows], versions[rows], [n % 10 == 0 for n in range(number)][rows], part)
     index.freeze()
-    assert len(index) == number
-    rows = index.find([uris[77], "s3://bucket/other", uris[0]])
-    assert rows[1] == -1
-    assert index.versions[rows[0]] == versions[77]
-    assert index.failed[rows[2]]
-    assert not index.failed[rows[0]]
-    assert index.parts_of([uris[77], uris[76], "s3://bucket/other"]).tolist() == [1, 0, -1]
-    held = [index.keys, index.versions, index.parts, index.failed, index.seen]
-    assert sum(array.nbytes for array in held) == 30 * number
-    assert sys.getsizeof(index._batches) < 100
+    return index, uris, versions
+
+
+def test_index_finds_versions_and_parts() -> None:
+    index, uris, versions = filled_index(5001)
+    assert len(index) == 5001
+    found = index.find([uris[77], "s3://bucket/other", uris[0], uris[5000]])
+    assert (found.rows >= 0).tolist() == [True, False, True, True]
+    assert found.versions[[0, 2, 3]].tolist() == [versions[77], versions[0], versions[5000]]
+    assert found.failed.tolist() == [False, False, True, True]
+    places = index.parts_of([uris[77], uris[76], "s3://bucket/other", uris[5000], uris[4999]])
+    assert places.tolist() == [7, 3, -1, 3, 7]
+    assert (index.find(uris).rows >= 0).all(), "more than one query asks for"
+    empty = DoneIndex()
+    empty.freeze()
+    assert empty.find(uris[:2]).rows.tolist() == empty.parts_of(uris[:2]).tolist() == [-1, -1]
+    assert (len(empty), empty.count_unseen(), list(empty.unseen())) == (0, 0, [])
+
+
+def test_index_knows_which_objects_were_not_listed() -> None:
+    index, uris, _versions = filled_index(1003)
+    gone = {uris[n] for n in (0, 500, 1002)}
+    for start in range(0, len(uris), 100):
+        page = [uri for uri in uris[start : start + 100] if uri not in gone]
+        index.mark_seen(index.find(page).rows)
+    assert index.count_unseen() == 3
+    assert list(index.unseen()) == [(3, {key_of(uri) for uri in gone})]
+    index.mark_seen(index.find(sorted(gone)).rows)
+    assert (index.count_unseen(), list(index.unseen())) == (0, [])
+
+
+def test_memory_of_the_index_does_not_grow_with_its_rows(tmp_path: Path) -> None:
+    grown = """
+import re
+from pathlib import Path
+from batch.table.index import DoneIndex, KeySet
+
+def peak_kb(parts):
+    index, met = DoneIndex(), KeySet()
+    for part in range(parts):
+        uris = [f"s3://bucket/{part}/{n}" for n in range(10_000)]
+        index.add(uris, range(10_000), [False] * 10_000, part)
+        assert all(met.add(uris))
+    index.freeze()
+    for part in range(parts):
+        index.mark_seen(index.find([f"s3://bucket/{part}/{n}" for n in range(10_000)]).rows)
+    assert index.count_unseen() == 0
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+print(-peak_kb(3) + peak_kb(15))
+"""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", grown],
+        env=environment, cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    # 120,000 rows more would be 9 MB in arrays.
+    assert int(done.stdout) < 3_000
+    assert list(tmp_path.iterdir()) == [], "a kill leaves no file behind"
+
+
+def test_a_full_disk_ends_the_job_with_a_sentence() -> None:
+    index, uris, _versions = filled_index(10)
+    index._rows._database.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(CannotRunError, match="Free space in the temporary folder"):
+        index.add(
+            [f"{uri}-{n}" for uri in uris for n in range(100)], range(1000), [False] * 1000, 8
+        )
 
 
 def test_versions_differ_when_content_or_model_does() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from batch.faults import CannotRunError, LockLostError
@@ -257,6 +261,52 @@ def test_only_one_of_many_takes_over_a_dead_lock(
     with pytest.raises(ConflictError):
         store.write(LOCK_NAME, b"third", only_if="absent")
     assert store.read(LOCK_NAME)[0] == b"first"
+
+
+class CarelessServer:
+    """An S3 client whose server passes over some conditions of writes."""
+
+    def __init__(self, *conditions: str) -> None:
+        self.passed_over = set(conditions)
+        self.objects: dict[str, bytes] = {}
+
+    def put_object(self, *, Key: str, Body: bytes, **condition: Any) -> dict[str, Any]:  # noqa: N803
+        kept = set(condition) & {"IfNoneMatch", "IfMatch"} - self.passed_over
+        there = self.objects.get(Key)
+        if ("IfNoneMatch" in kept and there is not None) or (
+            "IfMatch" in kept and condition["IfMatch"] != self.tag(there or b"")
+        ):
+            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
+        self.objects[Key] = Body
+        return {"ETag": self.tag(Body)}
+
+    def get_object(self, *, Key: str, **_rest: Any) -> dict[str, Any]:  # noqa: N803
+        data = self.objects[Key]
+        return {"Body": io.BytesIO(data), "ContentLength": len(data), "ETag": self.tag(data)}
+
+    def delete_objects(self, *, Delete: dict[str, Any], **_rest: Any) -> dict[str, Any]:  # noqa: N803
+        for entry in Delete["Objects"]:
+            self.objects.pop(entry["Key"], None)
+        return {}
+
+    @staticmethod
+    def tag(data: bytes) -> str:
+        return f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
+
+
+@pytest.mark.parametrize("condition", ["IfNoneMatch", "IfMatch"])
+def test_a_store_that_passes_over_conditions_is_refused(condition: str) -> None:
+    server = CarelessServer(condition)
+    store = S3Store(server, Location.parse("s3://b/out"), None)
+    header = {"IfNoneMatch": "If-None-Match", "IfMatch": "If-Match"}[condition]
+    with (
+        pytest.raises(CannotRunError, match=rf"whose condition \({header}\) does not hold"),
+        Lock(store, lambda: None),
+    ):
+        pytest.fail("it was not noticed")
+    assert server.objects == {}
+    with Lock(S3Store(CarelessServer(), Location.parse("s3://b/out"), None), lambda: None):
+        pass
 
 
 def test_open_store_chooses_by_location(tmp_path: Path) -> None:

@@ -28,13 +28,13 @@ COLUMNS = [
     "uri", "etag", "size_bytes", "last_modified",
     "label", "probability", "p_adenocarcinoma", "p_normal", "error", "out_of_domain", "undecided",
     "model_uri", "model_digest", "scored_at",
-    "series_uid", "position_mm", "slice_index",
+    "series_uid", "position_mm", "slice_index", "study_uid",
 ]  # fmt: skip
 SERIES_COLUMNS = [
     "series_uid", "label", "probability", "p_adenocarcinoma", "p_normal", "undecided", "error",
     "slices", "scored", "skipped", "failed", "out_of_domain_share",
     "key_slice_uri", "key_position_mm", "first_mm", "last_mm", "gaps", "duplicate_positions",
-    "note", "model_uri", "model_digest", "slices_digest",
+    "note", "model_uri", "model_digest", "slices_digest", "study_uid",
 ]  # fmt: skip
 
 
@@ -45,11 +45,18 @@ class Places:
     scans: Path
     out: Path
 
-    def put(self, name: str, series: str | None, position_mm: float | None, grey: int) -> str:
+    def put(
+        self,
+        name: str,
+        series: str | None,
+        position_mm: float | None,
+        grey: int,
+        study: str | None = None,
+    ) -> str:
         """Write a slice and return its URI."""
         path = self.scans / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(slice_png(series, position_mm, grey))
+        path.write_bytes(slice_png(series, position_mm, grey, study))
         return path.as_uri()
 
     def slices(self) -> list[dict[str, Any]]:
@@ -91,8 +98,9 @@ def places(tmp_path: Path) -> Places:
     """Return three series whose slices lie among one another, and what is of none."""
     made = Places(tmp_path / "scans", tmp_path / "out")
     for n in range(12):
-        made.put(f"{n:02d}-a", "1.2.a", 30.0 - n, 200 - n)  # the last one is the darkest
-        made.put(f"{n:02d}-b", "1.2.b", 5.0 * n, 40 if n == 3 else 180)
+        # The last one is the darkest.
+        made.put(f"{n:02d}-a", "1.2.a", 30.0 - n, 200 - n, "1.9.1" if n else None)
+        made.put(f"{n:02d}-b", "1.2.b", 5.0 * n, 40 if n == 3 else 180, f"1.9.{n % 2}")
     made.put("only", "1.2.c", None, 128)
     made.put("picture.png", None, None, 90)
     (made.scans / "bad").write_bytes(b"bad")
@@ -120,10 +128,13 @@ def test_one_row_per_series_beside_the_slice_table(
     assert (of["11-a"]["slice_index"], of["00-a"]["slice_index"]) == (11, 0)
     assert (of["only"]["series_uid"], of["only"]["slice_index"]) == ("1.2.c", None)
     assert of["picture.png"]["series_uid"] is None
+    assert [of[n]["study_uid"] for n in ("00-a", "11-a", "02-b")] == [None, "1.9.1", "1.9.0"]
     series = places.series()
     assert list(series) == ["1.2.a", "1.2.b", "1.2.c"]
     assert list(series["1.2.a"]) == SERIES_COLUMNS
     places.check()
+    studies = {name: row["study_uid"] for name, row in series.items()}
+    assert studies == {"1.2.a": "1.9.1", "1.2.b": None, "1.2.c": None}, "1.2.b has two"
     row = series["1.2.b"]
     assert row["key_slice_uri"] == (places.scans / "03-b").as_uri()
     assert (row["label"], row["key_position_mm"]) == ("adenocarcinoma", 15.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydicom import dcmread
 
 from batch import spark, spark_series
 from batch.locations import Access, Location
@@ -103,6 +105,10 @@ def test_the_job_answers_series_as_a_python_caller_is_answered(
         assert row["label"] == alone["label"][number], "each slice has the answer it has alone"
         assert row["series_uid"] == rows["series"][number]
         assert row["position_mm"] == rows["position_mm"][number]
+        image = images[number]
+        study = dcmread(BytesIO(image), force=True).get("StudyInstanceUID")
+        assert row["study_uid"] == study
+    assert {row["study_uid"] for row in found} == {row["study_uid"] for row in slices} - {None}
 
 
 def test_executors_answer_as_this_machine_does(

@@ -1,4 +1,10 @@
-"""A series gets the same answer from Python, over HTTP, and from the batch job, local or Spark."""
+"""A series gets the same answer from Python, over HTTP, and from the batch job, local or Spark.
+
+A network of 32 pixels answers drawn and real series. With `CHEST_CT_MODEL`, the folder of a model
+that was trained on patients, that model answers the real ones too:
+
+    CHEST_CT_MODEL=artifacts/training/model pytest -m slow -k trained tests/batch
+"""
 
 from __future__ import annotations
 
@@ -51,21 +57,34 @@ def real() -> dict[str, bytes]:
     return dicom_in_zips(*(Path(data, name) for name in ZIPS)) if data else {}
 
 
-@pytest.fixture(scope="module")
-def files(real: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return drawn(tmp_path_factory.mktemp("drawn")) | real
+@pytest.fixture(scope="module", params=["small", "trained"])
+def model(request: pytest.FixtureRequest, real: dict[str, bytes]) -> Path:
+    if request.param == "small":
+        small: Path = request.getfixturevalue("small_model")
+        return small
+    folder = os.environ.get("CHEST_CT_MODEL")
+    if not folder or not real:
+        pytest.skip("CHEST_CT_MODEL and CHEST_CT_DATA do not name a trained model and real series")
+    return Path(folder).resolve()
 
 
 @pytest.fixture(scope="module")
-def expected(small_model: Path, files: dict[str, bytes]) -> Answers:
-    answers = of_python(small_model, files)
+def files(
+    model: Path, small_model: Path, real: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    return drawn(tmp_path_factory.mktemp("drawn")) | real if model == small_model else real
+
+
+@pytest.fixture(scope="module")
+def expected(model: Path, files: dict[str, bytes]) -> Answers:
+    answers = of_python(model, files)
     assert len({answer["probability"] for answer in answers.values()}) > 5
     return answers
 
 
 @pytest.fixture(scope="module")
-def server(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_serve(small_model, tmp_path_factory.mktemp("server")) as started:
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_serve(model, tmp_path_factory.mktemp("server")) as started:
         yield started
 
 
@@ -79,20 +98,20 @@ def test_real_series_are_among_them(real: dict[str, bytes], expected: Answers) -
 
 
 def test_http(
-    server: ServerProcess, small_model: Path, files: dict[str, bytes], expected: Answers
+    server: ServerProcess, model: Path, files: dict[str, bytes], expected: Answers
 ) -> None:
-    assert_same(of_invocations(server.url, small_model, files, ROWS_A_CALL), expected)
+    assert_same(of_invocations(server.url, model, files, ROWS_A_CALL), expected)
     assert_same(of_predict(server.url, files), expected)
 
 
 def test_batch_on_s3(
-    small_model: Path,
+    model: Path,
     files: dict[str, bytes],
     expected: Answers,
     bucket: Bucket,
     tmp_path: Path,
 ) -> None:
-    found = of_batch(small_model, files, bucket, tmp_path, "--batch-size", "7")
+    found = of_batch(model, files, bucket, tmp_path, "--batch-size", "7")
     assert_same(found, expected)
 
 
@@ -101,11 +120,11 @@ def test_batch_on_s3(
     reason="needs pyspark (pip install -r requirements-spark.txt) and Java 17 (`java` on PATH)",
 )
 def test_batch_on_spark(
-    small_model: Path,
+    model: Path,
     files: dict[str, bytes],
     expected: Answers,
     bucket: Bucket,
     tmp_path: Path,
 ) -> None:
     options = ("--engine", "spark", "--master", "local-cluster[2,1,2048]")
-    assert_same(of_batch(small_model, files, bucket, tmp_path, *options), expected)
+    assert_same(of_batch(model, files, bucket, tmp_path, *options), expected)

@@ -18,7 +18,7 @@ from tests.deploy.conftest import BASE, ROOT, Engine
 from tests.s3_server import S3Server, free_port
 
 NAME = "localhost/chest-ct-test-image"  # kept after the tests: the next build is quick
-CONTEXT = ("Dockerfile", ".dockerignore", "requirements-serve.txt", "serve", "deploy")
+CONTEXT = ("Dockerfile", ".dockerignore", "requirements-serve.txt", "serve", "logs", "deploy")
 SCORES = '{"accuracy": 0.9, "n": 50}'
 
 # What deploy/slim-venv.sh leaves must still do the model's and the server's work.
@@ -139,7 +139,7 @@ def test_only_code_and_the_model_reach_the_builder(
     engine("rmi", f"{NAME}:context", check=False)
     found = {line.removeprefix("/context/") for line in listing.splitlines()}
     assert "artifacts/training/model/MLmodel" in found
-    folders = ("serve/", "artifacts/training/model/", "deploy/no-model/")
+    folders = ("serve/", "logs/", "artifacts/training/model/", "deploy/no-model/")
     files = {
         "requirements-serve.txt",
         "scores.json",
