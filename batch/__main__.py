@@ -187,14 +187,15 @@ def main(
         with stop_on_signals() as stop:
             summary = job.run_job(settings, stop)
     except CannotRunError as error:
-        log(str(error), logging.ERROR, duration_s=round(time.monotonic() - began, 3), exit=2)
+        duration_s = round(time.monotonic() - began, 3)
+        log(str(error), logging.ERROR, {"duration_s": duration_s, "exit": 2})
         sys.exit(2)
     except Exception as error:  # a defect; Python's own exit code would say "some rows have errors"
         _log_defect(error)
         sys.exit(2)
     click.echo(json.dumps(summary, indent=2))
     code = 1 if summary["rows_with_errors"] else 0
-    log(last_line(summary), **facts_of(summary), exit=code)
+    log(last_line(summary), facts=facts_of(summary) | {"exit": code})
     if code:
         log(
             f"{summary['rows_with_errors']} of {summary['rows']} rows have errors; see the column "
@@ -206,7 +207,11 @@ def main(
 def _log_defect(error: Exception) -> None:
     text = "".join(traceback.format_exception(error))
     if logs_objects():
-        log(f"A defect of the job: {type(error).__name__}.", logging.ERROR, traceback=text, exit=2)
+        log(
+            f"A defect of the job: {type(error).__name__}.",
+            logging.ERROR,
+            {"traceback": text, "exit": 2},
+        )
     else:
         click.echo(text, err=True, nl=False)
 

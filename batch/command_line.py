@@ -75,5 +75,5 @@ def _usage_as_a_record() -> Iterator[None]:
     except click.UsageError as error:
         if not logs_objects():
             raise
-        log(error.format_message(), logging.ERROR, exit=error.exit_code)
+        log(error.format_message(), logging.ERROR, {"exit": error.exit_code})
         raise click.exceptions.Exit(error.exit_code) from error

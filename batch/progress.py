@@ -6,8 +6,10 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 import click
 
@@ -58,7 +60,7 @@ def logs_objects() -> bool:
     return logger.level != logging.NOTSET
 
 
-def log(text: str, level: int = logging.INFO, **facts: str | float | None) -> None:
+def log(text: str, level: int = logging.INFO, facts: Mapping[str, Any] | None = None) -> None:
     """Write one line to standard error.
 
     Args:
@@ -66,7 +68,7 @@ def log(text: str, level: int = logging.INFO, **facts: str | float | None) -> No
         facts: for programs: further members of the JSON object.
     """
     if logs_objects():
-        logger.log(level, text, extra={"facts": {"message": text, **facts}})
+        logger.log(level, text, extra={"facts": {"message": text, **(facts or {})}})
     else:
         click.echo(PREFIXES.get(level, "") + text, err=True)
 
@@ -114,7 +116,7 @@ class ProgressDisplay:
     def _lines(self) -> None:
         while not self._done.wait(LINE_EVERY_S):
             now = time.monotonic()
-            log(progress_line(self._run, now), **progress_facts(self._run, now))
+            log(progress_line(self._run, now), facts=progress_facts(self._run, now))
 
 
 def progress_facts(run: RunState, now: float) -> dict[str, float | None]:

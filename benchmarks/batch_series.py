@@ -20,7 +20,7 @@ import click
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.job_and_rivals import ROOT, Rival, run_job
+from benchmarks.job_and_rivals import JOB_TURN_S, ROOT, Rival, run_job
 
 NETWORK_BATCH = 16
 NETWORK_CALLS = 5  # a turn
@@ -55,10 +55,14 @@ def write_series(sources: list[bytes], folder: Path, slices: int, series: int) -
 @click.option("--slices", default=20_000, show_default=True, help="Half a MB each on disk.")
 @click.option("--series", "number", default=200, show_default=True)
 @click.option("--rounds", default=1, show_default=True)
-def series(scans: Path, model_uri: str, slices: int, number: int, rounds: int) -> None:
+@click.option("--turn-s", default=JOB_TURN_S, show_default=True, help="Of the job, between pauses.")
+def series(
+    scans: Path, model_uri: str, slices: int, number: int, rounds: int, turn_s: float
+) -> None:
     """The job on a folder of series against the bare network, and the share of the series table.
 
-    The job is paused every few seconds and the bare network takes a turn.
+    The job is paused every few seconds and the bare network takes a turn of about three. The folder
+    lies in the temporary folder: half a MB a slice, 10.5 GB for 20,000.
     """
     from benchmarks.bare_network import BareNetwork
     from model.decoding.errors import ScanError
@@ -82,7 +86,9 @@ def series(scans: Path, model_uri: str, slices: int, number: int, rounds: int) -
         for _ in range(rounds):
             bare = Rival(lambda: sum(network.infer() for _ in range(NETWORK_CALLS)))
             bare.take_turn()
-            job = run_job(None, scratch, str(Path(model_uri).resolve()), rivals=[bare])
+            job = run_job(
+                None, scratch, str(Path(model_uri).resolve()), rivals=[bare], turn_s=turn_s
+            )
             measured.append(
                 {
                     "job_slices_per_s": job.scans_per_s,

@@ -64,12 +64,14 @@ def run_job(
     model_uri: str,
     *options: str,
     rivals: Sequence[Rival] = (),
+    turn_s: float = JOB_TURN_S,
 ) -> Outcome:
     """Run the job on the scans below `where`.
 
     Args:
         rivals: every few seconds the job is paused (SIGSTOP) and each takes a turn, so that
             both sides of a ratio meet the same minutes of a machine whose speed drifts.
+        turn_s: how long the job runs between two pauses.
     """
     command = [
         sys.executable, "-m", "batch", f"{where}/scans", f"{where}/scores-{uuid.uuid4().hex[:8]}",
@@ -87,7 +89,7 @@ def run_job(
     watch.start()
     with ThreadPoolExecutor(1) as pool:
         said = pool.submit(_read_summary, process)
-        pauses = list(_pauses(process, rivals))
+        pauses = list(_pauses(process, rivals, turn_s))
         text, ended = said.result()
     watch.join()
     if process.wait() not in (0, 1):
@@ -115,12 +117,12 @@ def _read_summary(process: subprocess.Popen[bytes]) -> tuple[bytes, float]:
 
 
 def _pauses(
-    process: subprocess.Popen[bytes], rivals: Sequence[Rival]
+    process: subprocess.Popen[bytes], rivals: Sequence[Rival], turn_s: float
 ) -> Iterator[tuple[float, float]]:
     """Let the rivals take turns while the job stands still; yield start and end of each pause."""
     while rivals:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(JOB_TURN_S)
+            process.wait(turn_s)
             return
         _signal_group(process, signal.SIGSTOP)
         start = time.monotonic()

@@ -4,8 +4,9 @@
 
 The same slices are encoded in each transfer syntax. For each, the pyfunc scores the whole series
 from its files' bytes; the bare network scores as many ready pixels; `as a user would` decodes with
-pydicom's `pixel_array` and asks the Keras network (float32), one slice at a time; nan where pydicom
-needs a plugin that the project does not. They take turns.
+pydicom's `pixel_array` and asks the Keras network (float32), one slice at a time. They take turns.
+For JPEG lossless and JPEG-LS pydicom needs a plugin that this project does not (`pip install
+python-gdcm pyjpegls`); without one these cells are nan. The last column names the plugin it took.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import pandas as pd
 from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
 from pydicom.pixels.encoders import RLELosslessEncoder
 
 from benchmarks.bare_network import BareNetwork
@@ -84,6 +86,13 @@ def as_a_user_would(network: Any, side_px: int, data: bytes) -> Any:
     picture = Image.fromarray(grey.astype(np.uint8)).resize((side_px, side_px))
     pixels = np.repeat(np.asarray(picture)[np.newaxis, :, :, np.newaxis], 3, axis=3)
     return network.predict(pixels[..., : network.input_shape[-1]], verbose=0)
+
+
+def plugin_of(syntax: uid.UID) -> str:
+    """Return the plugin with which pydicom decodes a transfer syntax: the first that it has."""
+    if not syntax.is_encapsulated:
+        return "-"
+    return next(iter(get_decoder(syntax).available_plugins), "none")
 
 
 def seconds(turn: Callable[[], object]) -> tuple[float, float]:
@@ -161,8 +170,18 @@ def main(
     network = keras.models.load_model(trained / "model.keras")
     network.predict(np.zeros((1, *network.input_shape[1:]), np.uint8), verbose=0)
     print(f"{len(files)} slices of {files[0].parent.name}; median of {rounds} rounds")
-    head = ("", "kB", "slices/s", "of bare", "decode ms", "share", "user slices/s", "times user")
-    print(("{:<14}" + "{:>10}" * 5 + "{:>15}{:>12}").format(*head))
+    head = (
+        "",
+        "kB",
+        "slices/s",
+        "of bare",
+        "decode ms",
+        "share",
+        "user slices/s",
+        "times user",
+        "its plugin",
+    )
+    print(("{:<14}" + "{:>10}" * 5 + "{:>15}{:>12}{:>14}").format(*head))
     for syntax in ENCODERS:
         images = [encoded(file, syntax) for file in files]
         measured = [
@@ -174,7 +193,7 @@ def main(
         size_kb = sum(map(len, images)) / len(images) / 1000
         print(
             f"{syntax:<14}{size_kb:>10.0f}{speed:>10.1f}{ratio:>10.2f}{decode_ms:>10.1f}"
-            f"{share:>10.0%}{user_speed:>15.1f}{times:>11.1f}x",
+            f"{share:>10.0%}{user_speed:>15.1f}{times:>11.1f}x{plugin_of(ENCODERS[syntax][0]):>14}",
             flush=True,
         )
 

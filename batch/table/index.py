@@ -166,7 +166,8 @@ class DoneIndex:
 
     def is_seen(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return for each of some rows whether its object is listed."""
-        return (self._seen[rows >> 3] >> (rows & 7).astype(np.uint8) & 1).astype(np.bool_)
+        bits: npt.NDArray[np.uint8] = self._seen[rows >> 3] >> (rows & 7).astype(np.uint8) & 1
+        return bits.astype(np.bool_)
 
     def count_unseen(self) -> int:
         """Return how many rows are of objects that are not listed."""

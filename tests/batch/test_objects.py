@@ -134,7 +134,7 @@ def peak_kb(parts):
     assert index.count_unseen() == 0
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
-print(-peak_kb(3) + peak_kb(15))
+print(-peak_kb(4) + peak_kb(16))
 """
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     done = subprocess.run(
