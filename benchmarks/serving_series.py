@@ -4,7 +4,8 @@
 
 The series is sent to POST /predict as files, and as one zip. Each request takes turns with the bare
 network at batch 16 on as many slices as the answer says were scored, so that a moment in which the
-machine is slow counts for both. A table goes to standard output as Markdown.
+machine is slow counts for both. Processor time is that of the server's process and of the bare
+network; other work on the machine hardly changes it. A table goes to standard output as Markdown.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import http.client
 import io
 import json
 import math
+import os
 import statistics
 import time
 import zipfile
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psutil
 import pydicom
 from pydicom.uid import generate_uid
 
@@ -73,45 +76,66 @@ def zipped(files: Files) -> Files:
     return [("study.zip", file.getvalue())]
 
 
-def network_s(network: BareNetwork, slices: int) -> float:
-    """Return the time that the bare network takes for so many slices, in seconds."""
+def network_s(network: BareNetwork, slices: int) -> tuple[float, int]:
+    """Return the time that the bare network takes for so many slices, in seconds.
+
+    Returns:
+        The time, and how many slices it did meanwhile: whole batches.
+    """
     started = time.perf_counter()
     done = 0
     while done < slices:
         done += network.infer()
-    return (time.perf_counter() - started) * slices / done
+    return (time.perf_counter() - started) * slices / done, done
 
 
-def measured(port: int, body: Body, network: BareNetwork, rounds: int) -> dict[str, Any]:
+def processor_s(process: psutil.Process) -> float:
+    """Return the processor time that a process has used, in seconds."""
+    used = process.cpu_times()
+    return float(used.user + used.system)
+
+
+def measured(
+    port: int, server: psutil.Process, body: Body, network: BareNetwork, rounds: int
+) -> dict[str, Any]:
     """Send a series some times, in turns with the bare network."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    took, ratios, scored, skipped = [], [], 0, 0
+    own = psutil.Process()
+    took, ratios, work, scored, skipped = [], [], [], 0, 0
     for i in range(rounds + 1):
-        started = time.perf_counter()
+        # A connection of its own: an idle one is closed while the bare network has its turn.
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+        connection.connect()
+        started, used = time.perf_counter(), processor_s(server)
         answer = json.loads(ask(connection, "/predict", body))
-        seconds = time.perf_counter() - started
+        seconds, server_s = time.perf_counter() - started, processor_s(server) - used
+        connection.close()
         (entry,) = answer["series"]
         scored, skipped = entry["scored"], entry["skipped"]
-        bare_s = network_s(network, scored)
+        used = processor_s(own)
+        bare_s, slices = network_s(network, scored)
+        bare_work_s = (processor_s(own) - used) * scored / slices
         if i:  # the first warms up
             took.append(seconds)
             ratios.append(seconds / bare_s)
-    connection.close()
+            work.append(server_s / bare_work_s)
     numbers = {"scored": scored, "skipped": skipped, "seconds": statistics.median(took)}
+    numbers["work"] = statistics.median(work)
     return numbers | {"ratio": statistics.median(ratios), "spread": (min(ratios), max(ratios))}
 
 
 def table(rows: Sequence[tuple[str, int, dict[str, Any]]]) -> str:
     """Return what was measured as Markdown."""
     lines = [
-        "| sent as | MB | scored | skipped | answer after s | ratio to the bare network |",
-        "|---|---|---|---|---|---|",
+        "| sent as | MB | scored | skipped | answer after s | ratio to the bare network "
+        "| ratio of processor time |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, size, found in rows:
         low, high = found["spread"]
         lines.append(
             f"| {name} | {size / 1e6:.0f} | {found['scored']} | {found['skipped']} "
-            f"| {found['seconds']:.2f} | {found['ratio']:.2f} ({low:.2f}–{high:.2f}) |"
+            f"| {found['seconds']:.2f} | {found['ratio']:.2f} ({low:.2f}–{high:.2f}) "
+            f"| {found['work']:.2f} |"
         )
     return "\n".join(lines)
 
@@ -130,13 +154,15 @@ def main(model: Path, folder: Path, number: int, spacing_mm: float, rounds: int)
     server: Contender = contenders(model.resolve(), None, port)[1]
     network = BareNetwork(model, BATCH)
     rows = []
-    with running(server, port, server.body_of(files[0][1])):
+    with running(server, port, server.body_of(files[0][1])) as process:
         for name, body in kinds.items():
             click.echo(f"{number} slices as {name}: {rounds} requests", err=True)
-            rows.append((name, len(body[0]), measured(port, body, network, rounds)))
+            rows.append((name, len(body[0]), measured(port, process, body, network, rounds)))
     worst = max(found["ratio"] for _, _, found in rows)
     click.echo(table(rows))
     click.echo(f"Largest ratio: {math.ceil(100 * worst) / 100:.2f}", err=True)
+    one, five, _ = os.getloadavg()
+    click.echo(f"Load of the machine: {one:.1f} in the last minute, {five:.1f} in five", err=True)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,9 @@ def neighbour_distances(
     Returns:
         (n,), 0 (a training scan) to 2.
     """
-    cosines = unit_vectors(features) @ references.T
+    # Not `@`: BLAS would wake a thread for it that spins for 0.1 s after each product, on a core
+    # that the network computes on, and round otherwise for other numbers of rows.
+    cosines = np.einsum("nk,mk->nm", unit_vectors(features), references)
     squared = np.maximum(2.0 - 2.0 * cosines.astype(np.float64), 0.0)
     if excluded is not None:
         squared[excluded] = np.inf

@@ -15,7 +15,12 @@ from serve.http.access import KEYS_VARIABLE, is_loopback, read_keys
 from serve.http.request_limits import RequestLimits
 from serve.log import set_up_logging
 from serve.model_files import ModelNotFoundError
-from serve.process import CannotStartError, serve_alone, serve_with_workers
+from serve.process import (
+    CannotStartError,
+    keep_blas_to_one_thread,
+    serve_alone,
+    serve_with_workers,
+)
 from serve.settings import ServerSettings
 
 logger = logging.getLogger("serve")
@@ -124,6 +129,7 @@ def main(
     # Until uvicorn takes over, also as process 1 of a container, where SIGTERM has no default.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     set_up_logging(log_format)
+    keep_blas_to_one_thread()
     keys = checked_keys(api_key_file, host, no_auth)
     limits = RequestLimits(
         max_body_bytes=max_body_mb * MEBIBYTE,

@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.heap import FREE_BYTES, give_heap_back
 from serve.http.bodies import read_body, refuse_unread, too_busy, unpacked
 from serve.http.errors import RefusalError, send_refusal
 from serve.http.places import Held, Pool, Shares, take_place
@@ -78,6 +79,8 @@ class LimitedRequests:
         finally:
             if current().place is None:
                 held.give_back()
+            if current().bytes_in > FREE_BYTES:
+                asyncio.get_running_loop().run_in_executor(None, give_heap_back)
 
     def _shares(self, scope: Scope, of_client: float) -> Shares:
         key, address = current().key_number, address_of(scope)

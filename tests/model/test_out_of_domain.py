@@ -31,6 +31,15 @@ def test_flags_what_is_unlike_the_scans() -> None:
     assert fitted.flags(strange).all()
 
 
+def test_a_score_does_not_depend_on_the_rows_beside_it() -> None:
+    rng = np.random.default_rng(0)
+    references = unit_vectors(rng.random((250, 512), dtype=np.float32))
+    features = rng.random((16, 512), dtype=np.float32)
+    together = neighbour_distances(features, references)
+    alone = [neighbour_distances(row[np.newaxis], references)[0] for row in features]
+    assert together.tolist() == alone
+
+
 def test_a_darker_picture_is_as_near() -> None:
     fitted = fit_out_of_domain(scans(50, 0), np.arange(50).astype(str), 0.02, seed=0)
     features = scans(5, 1)[:, 0]

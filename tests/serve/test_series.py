@@ -182,9 +182,13 @@ def test_a_large_series_is_held_once_and_a_larger_one_is_a_matter_of_options(
     with running_serve(trial_model, tmp_path, "--max-slices", "3000") as server:
         asked(server, series_of(40))
         process = Path(f"/proc/{server.process.pid}/status")
-        before = resident_mb(process, "VmHWM")
+        before, idle = resident_mb(process, "VmHWM"), resident_mb(process, "VmRSS")
         body = asked(server, slices)
         assert len(body["series"][0]["curve"]) == 200
+        deadline = time.monotonic() + 20
+        while resident_mb(process, "VmRSS") - idle > 40:
+            assert time.monotonic() < deadline, "the memory of the series is not given back"
+            time.sleep(0.05)
         # 100 MB once, and the slices of three calls of the model.
         assert resident_mb(process, "VmHWM") - before < 160
         thin = series_of(3000, step_mm=0.5)

@@ -250,3 +250,24 @@ def test_scores_from_tags_are_nested_again() -> None:
     tags = {"score.accuracy": "0.9", "score.sensitivity.value": "0.92", "phantom": "true"}
     assert scores_in_tags(tags) == {"accuracy": 0.9, "sensitivity": {"value": 0.92}}
     assert scores_in_tags({"phantom": json.dumps(True)}) is None
+
+
+BLAS = """
+import sys
+from click.testing import CliRunner
+from threadpoolctl import threadpool_info
+from serve.__main__ import main
+
+assert CliRunner().invoke(main, ["--model-uri", "/nowhere", "--port", sys.argv[1]]).exit_code == 2
+import numpy
+print([library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"])
+"""
+
+
+def test_numpy_wakes_no_threads_of_its_own() -> None:
+    env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    said = subprocess.run(
+        [sys.executable, "-c", BLAS, str(free_port())],
+        cwd=ROOT, env=env, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert said.stdout.splitlines()[-1] == "[1]", said.stderr[-2000:]
