@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from batch.experiment import start_run
 from batch.faults import CannotRunError, without_passwords
 from batch.progress import log
 from batch.pyfunc import PinnedModel, quiet_mlflow
@@ -38,9 +37,11 @@ class TrackedRun(NoRun):
         """
         import mlflow
 
+        from logs.experiment import started_run
+
         with quiet_mlflow():
             try:
-                run = start_run(f"{STAGE} · {settings.input.uri}"[:MAX_NAME])
+                run = started_run(f"{STAGE} · {settings.input.uri}"[:MAX_NAME])
                 self.run_id = run.info.run_id
                 # `mlflow run` has logged its own, as shell words; a parameter cannot be changed.
                 there = mlflow.get_run(run.info.run_id).data.params

@@ -1,1 +1,1 @@
-"""What a line of a log looks like, the same for the server and the batch job."""
+"""What programs leave behind for people: lines of a log, and the experiment of MLflow's runs."""

@@ -16,7 +16,7 @@ MUST_NOT_IMPORT = {
     "steps": {"boto3", "botocore", "fastapi", "uvicorn", "batch", "serve", "benchmarks", "tests"},
     "batch": {"keras", "tensorflow"} | PROJECT - {"batch", "logs"},
     "serve": {"keras", "tensorflow"} | PROJECT - {"serve", "logs"},
-    "logs": {"keras", "tensorflow", "mlflow", "click"} | PROJECT - {"logs"},
+    "logs": {"keras", "tensorflow", "click"} | PROJECT - {"logs"},
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -15,7 +14,6 @@ MAX_CHARACTERS = 120
 MAX_VALUE_CHARACTERS = 24
 # In a name the source stands first, and these say nothing to a reader.
 NOT_NAMED = {"source", "sha256", "labels", "class_patterns", "registered_model_name", "register"}
-BY_MLFLOW = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")  # such as bouncy-hawk-123
 
 
 def run_name(stage: str, source: str, changed: Mapping[str, Any]) -> str:
@@ -55,8 +53,3 @@ def short_source(source: str) -> str:
     if all(one.name for one in found):
         return "+".join(str(one.name) for one in found)
     return PurePosixPath(redacted(source).rstrip("/")).name or "scans"
-
-
-def given_by_mlflow(name: str | None) -> bool:
-    """Tell whether a run has no name of its own: none, or one that MLflow drew."""
-    return not name or bool(BY_MLFLOW.fullmatch(name))

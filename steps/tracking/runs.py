@@ -11,8 +11,7 @@ from typing import Any
 
 import mlflow
 
-from steps.tracking.experiment import experiment_id, resumed_run
-from steps.tracking.names import given_by_mlflow
+from logs.experiment import started_run
 from steps.tracking.progress import print_progress
 from steps.tracking.server import check_tracking_server
 
@@ -39,17 +38,11 @@ def stage_run(stage: str, name: str | None = None) -> Iterator[mlflow.ActiveRun]
     if started_by_main():
         print_progress(f"\n{stage}")
     parent_run_id = os.environ.get(PARENT_RUN_VARIABLE)
-    given_run_id = os.environ.get("MLFLOW_RUN_ID")
     name = name or stage
     if parent_run_id:
         run = mlflow.start_run(run_name=name, parent_run_id=parent_run_id)
-    elif given_run_id:
-        run = resumed_run(given_run_id)
-        if given_by_mlflow(run.info.run_name):
-            mlflow.set_tag("mlflow.runName", name)
     else:
-        chosen = os.environ.get("MLFLOW_EXPERIMENT_ID") or experiment_id()
-        run = mlflow.start_run(run_name=name, experiment_id=chosen)
+        run = started_run(name)
     with run:
         mlflow.set_tags({"stage": stage} | _origin())
         yield run

@@ -7,23 +7,17 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import mlflow
 import pytest
 import yaml
 from mlflow import MlflowClient
 
-import batch.experiment
-import steps.tracking.experiment
-from steps.tracking.names import BY_MLFLOW
+from logs.experiment import experiment_id, resumed_run, started_run
 from tests.steps.mlflow_server import no_tracking_uri
 
 ROOT = Path(__file__).resolve().parents[2]
-BOTH = pytest.mark.parametrize(
-    "module", [batch.experiment, steps.tracking.experiment], ids=["batch", "steps"]
-)
-OPENERS = ("batch/experiment.py", "steps/tracking/experiment.py", "steps/tracking/runs.py")
+OPENERS = ("logs/experiment.py", "steps/tracking/runs.py")
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +51,8 @@ def experiment_of(run: mlflow.ActiveRun) -> str:
     return str(mlflow.get_experiment(run.info.experiment_id).name)
 
 
-@BOTH
 def test_on_a_server_a_run_of_mlflow_run_goes_on_in_the_experiment(
-    module: ModuleType, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where Default holds nothing else: on a server it is everybody's."""
     made = made_by_mlflow_run(store)
@@ -67,7 +60,7 @@ def test_on_a_server_a_run_of_mlflow_run_goes_on_in_the_experiment(
     monkeypatch.setenv("MLFLOW_RUN_ID", made)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://mlflow.example.org")
-    run = module.resumed_run(made)
+    run = resumed_run(made)
     assert run.info.run_id != made
     assert experiment_of(run) == "chest-ct"
     assert mlflow.get_run(run.info.run_id).data.params == {"batch_size": "64"}
@@ -78,30 +71,23 @@ def test_on_a_server_a_run_of_mlflow_run_goes_on_in_the_experiment(
     assert store.get_experiment("0").name == "Default"
 
 
-@BOTH
-def test_a_local_store_of_its_own_has_one_experiment(
-    module: ModuleType, store: MlflowClient
-) -> None:
+def test_a_local_store_of_its_own_has_one_experiment(store: MlflowClient) -> None:
     made = made_by_mlflow_run(store)
-    run = module.resumed_run(made)
+    run = resumed_run(made)
     assert run.info.run_id == made
     assert experiment_of(run) == "chest-ct" and run.info.experiment_id == "0"
-    assert module.experiment_id() == "0"
+    assert experiment_id() == "0"
 
 
-@BOTH
-def test_a_run_in_an_experiment_that_somebody_chose_stays(
-    module: ModuleType, store: MlflowClient
-) -> None:
+def test_a_run_in_an_experiment_that_somebody_chose_stays(store: MlflowClient) -> None:
     own = store.create_experiment("mine")
     made = store.create_run(own, run_name="before the holidays").info.run_id
-    run = module.resumed_run(made)
+    run = resumed_run(made)
     assert (run.info.run_id, run.info.experiment_id) == (made, own)
 
 
-@BOTH
 def test_two_that_make_the_experiment_at_once_share_it(
-    module: ModuleType, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.create_run("0")  # somebody else's, so that Default is not renamed
     made = store.create_experiment("chest-ct")
@@ -113,18 +99,18 @@ def test_two_that_make_the_experiment_at_once_share_it(
         return None if early else by_name(client, name)
 
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", late)
-    assert module.experiment_id() == made
+    assert experiment_id() == made
 
 
 def test_a_job_starts_its_run_in_the_experiment_or_in_the_one_that_was_chosen(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.create_run("0")
-    with batch.experiment.start_run("batch_scoring · s3://hospital/scans/") as run:
+    with started_run("batch_scoring · s3://hospital/scans/") as run:
         assert experiment_of(run) == "chest-ct"
     assert store.get_run(run.info.run_id).info.run_name == "batch_scoring · s3://hospital/scans/"
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "nightly")
-    with batch.experiment.start_run("x") as run:
+    with started_run("x") as run:
         assert experiment_of(run) == "nightly"
 
 
@@ -135,15 +121,9 @@ def test_a_name_that_mlflow_drew_is_replaced_and_one_of_a_person_stays(
     for drawn, kept in (("bouncy-hawk-123", "batch_scoring · scans"), ("second try", "second try")):
         made = store.create_run(own, run_name=drawn).info.run_id
         monkeypatch.setenv("MLFLOW_RUN_ID", made)
-        with batch.experiment.start_run("batch_scoring · scans"):
+        with started_run("batch_scoring · scans"):
             pass
         assert store.get_run(made).info.run_name == kept
-
-
-def test_both_say_the_same() -> None:
-    for name in ("EXPERIMENT", "DEFAULT", "KIND", "GONE_ON"):
-        assert getattr(batch.experiment, name) == getattr(steps.tracking.experiment, name)
-    assert batch.experiment.BY_MLFLOW.pattern == BY_MLFLOW.pattern
 
 
 def calls(path: Path) -> set[str]:
@@ -163,10 +143,10 @@ def test_every_entry_point_opens_its_run_there() -> None:
         path = ROOT / module.replace(".", "/")
         path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
         opened = calls(ROOT / "batch" / "tracking.py" if name == "batch_scoring" else path)
-        assert {"stage_run", "start_run"} & opened, name
+        assert {"stage_run", "started_run"} & opened, name
     others = [
         path.relative_to(ROOT).as_posix()
-        for folder in ("batch", "scans", "model", "serve", "steps")
+        for folder in ("batch", "logs", "model", "scans", "serve", "steps")
         for path in (ROOT / folder).rglob("*.py")
         if re.search(r"mlflow\.(start_run|set_experiment)\(", path.read_text(encoding="utf-8"))
     ]
