@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from steps.training.bootstrap import (
     group_weights,
-    interval,
     interval_or,
     weighted_auc,
     weighted_share,
@@ -199,7 +199,8 @@ def _calibration(diseased: Flags, p_disease: NDArray[np.float64], weights: Draws
     return {
         "brier": {
             "value": float(error.mean()),
-            "ci95": interval(weighted_share(weights, error)),
+            # Draws agree of one group only, and that says nothing of others.
+            "ci95": interval_or(weighted_share(weights, error), lambda: None),
         },
         "ece": sum(row["n"] * abs(row["probability"] - row["diseased"]) for row in rows)
         / len(diseased),
@@ -217,7 +218,9 @@ def _at_prevalence(
 ) -> dict[str, Any]:
     """Return what an answer means where this share of the examined is diseased.
 
-    Predictive values by Bayes' theorem from sensitivity and specificity. Net benefit (Vickers &
+    Predictive values by Bayes' theorem from sensitivity and specificity. Where every draw agrees,
+    as the negative predictive value's do when nothing diseased was missed, the interval is what
+    both lower and both upper ends of these two give. Net benefit (Vickers &
     Elkin 2006): true positives less false positives, these weighed by the odds of the threshold,
     per examined scan; beside it that of calling every scan diseased. Calling none has 0.
     """
@@ -228,20 +231,25 @@ def _at_prevalence(
     if se is None or sp is None:
         result |= {name: {"value": None, "ci95": None} for name in ("ppv", "npv", "net_benefit")}
     else:
-        values = _predictive(np.array([se]), np.array([sp]), prevalence, odds)
+        low, high = zip(scores["sensitivity"]["ci95"], scores["specificity"]["ci95"], strict=True)
+        pairs = np.array([(se, sp), low, high]).T  # all three measures rise with both
         in_draws = _predictive(*draws, prevalence, odds)
         result |= {
             name: {
-                "value": float(value[0]) if np.isfinite(value[0]) else None,
-                "ci95": interval(in_draws[name]),
+                "value": float(value) if np.isfinite(value) else None,
+                "ci95": interval_or(in_draws[name], partial(_finite, ends)),
             }
-            for name, value in values.items()
+            for name, (value, *ends) in _predictive(*pairs, prevalence, odds).items()
         }
     everyone = prevalence - (1 - prevalence) * odds
     result["net_benefit_if_all_are_called_diseased"] = (
         float(everyone) if np.isfinite(everyone) else None
     )
     return result
+
+
+def _finite(ends: Sequence[float]) -> list[float] | None:
+    return [float(end) for end in ends] if np.isfinite(ends).all() else None
 
 
 def _predictive(se: Draws, sp: Draws, prevalence: float, odds: float) -> dict[str, Draws]:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +48,20 @@ class Difference:
 
 
 def registered_scans(path: Path) -> list[Scan]:
-    """Return the scans of a registered manifest, which has no file names, in its order."""
+    """Return the scans of a registered manifest, which has no file names, in its order.
+
+    Raises:
+        ValueError: it has other columns.
+    """
     with path.open(newline="", encoding="utf-8") as file:
-        return [
-            Scan(row["sha256"], row["label"], row["group"], row["split"])
-            for row in csv.DictReader(file)
-        ]
+        reader = csv.DictReader(file)
+        needed, found = [field.name for field in fields(Scan)], reader.fieldnames or []
+        if not set(needed) <= set(found):
+            raise ValueError(
+                f"expected its manifest to have the columns {', '.join(needed)}, received "
+                f"{', '.join(found) or 'none'}; register the model again"
+            )
+        return [Scan(row["sha256"], row["label"], row["group"], row["split"]) for row in reader]
 
 
 def scans_unseen_by(incumbent: Sequence[Scan], candidate: Sequence[Scan]) -> list[Scan]:

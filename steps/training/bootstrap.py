@@ -74,7 +74,7 @@ def interval(draws: NDArray[np.float64]) -> list[float] | None:
 
 
 def interval_or(
-    draws: NDArray[np.float64], closed_form: Callable[[], list[float]]
+    draws: NDArray[np.float64], closed_form: Callable[[], list[float] | None]
 ) -> list[float] | None:
     """Return the interval of draws, or a closed form's where the draws all agree.
 
@@ -83,7 +83,8 @@ def interval_or(
 
     Args:
         draws: as for `interval`.
-        closed_form: see `steps.training.closed_forms`, with groups as observations.
+        closed_form: see `steps.training.closed_forms`, with groups as observations; None where
+            there is none.
     """
     found = interval(draws)
     return closed_form() if found and found[1] - found[0] < NO_WIDTH else found

@@ -76,6 +76,29 @@ def test_a_perfect_model_is_not_certain_elsewhere() -> None:
     assert high == 1.0 and 0.6 < low < 0.8
 
 
+def test_missing_nothing_is_no_certainty_about_who_is_cleared() -> None:
+    called = np.arange(36) < 24  # all diseased, and two of six healthy patients
+    scores = external_scores(
+        SICK, called * 0.8 + 0.1, called, np.zeros(36, bool), None, GROUPS, 0.5, [0.3]
+    )
+    (row,) = scores["at_prevalence"]
+    low, high = row["npv"]["ci95"]
+    missed = 1 - scores["sensitivity"]["ci95"][0]
+    cleared = scores["specificity"]["ci95"][0]
+    assert row["npv"]["value"] == high == 1.0
+    assert low == pytest.approx(0.7 * cleared / (0.7 * cleared + 0.3 * missed))
+    assert row["ppv"]["ci95"][0] < row["ppv"]["value"] < row["ppv"]["ci95"][1]  # the bootstrap's
+
+
+def test_one_patient_has_no_interval_of_a_brier_score() -> None:
+    one = np.array(["p"] * 36)
+    scores = external_scores(
+        SICK, SICK * 0.4 + 0.3, SICK, np.zeros(36, bool), None, one, 0.5, [0.3]
+    )
+    assert scores["calibration"]["brier"]["ci95"] is None
+    assert scores["roc_auc"]["ci95"] == pytest.approx(area_interval(1.0, 1, 1))
+
+
 @pytest.mark.parametrize("classes", [("tumour", "normal"), ("a", "b", "normal")])
 def test_a_perfect_model_is_not_certain_on_its_test_split(classes: tuple[str, ...]) -> None:
     actual = np.arange(36) // 3 % len(classes)

@@ -18,6 +18,7 @@ from steps.errors import StageError
 from steps.evaluation.__main__ import evaluation
 from steps.evaluation.external_model import external_model
 from steps.evaluation.external_report import write_external_report
+from steps.gates.comparison import registered_scans
 from steps.gates.external import external_gate
 from steps.registry.errors import RegistryError
 from steps.training.record import RECORD, read_record
@@ -163,3 +164,10 @@ def test_scores_of_an_older_version_leave_gaps_in_the_external_report(tmp_path: 
 def test_an_external_tag_that_was_edited(value: str) -> None:
     with pytest.raises(RegistryError, match=r"The version's tag 'external\.iq' is not what"):
         external_gate(1, "chest-ct", {"external.iq": value}, 0.5)
+
+
+@pytest.mark.parametrize("text", ["", "path,label\na.png,normal\n"])
+def test_a_registered_manifest(text: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"sha256, label, group, split, received .*register"):
+        registered_scans(tmp_path / "manifest.csv")
