@@ -136,8 +136,8 @@ def test_the_run_of_the_pipeline_shows_what_a_reader_looks_for(
     assert output.model_id == model.model_id
     assert sorted(m.key for m in model.metrics) == sorted(parent.data.metrics), "each once"
     assert "balanced accuracy" in parent.data.tags["mlflow.note.content"]
-    runs = client.search_runs([experiment.experiment_id])
-    assert {run.data.tags.get("phantom", "true") for run in runs} == {"true"}
+    all_runs = client.search_runs([experiment.experiment_id])
+    assert {one.data.tags.get("phantom", "true") for one in all_runs} == {"true"}
     commit = run("git", "rev-list", "--max-parents=0", "HEAD", cwd=checkout).stdout.strip()
     assert parent.data.tags["mlflow.source.git.commit"] == commit, "not -dirty by its own files"
     every = {run.data.tags["stage"]: run for run in runs(checkout) if "stage" in run.data.tags}
