@@ -239,7 +239,7 @@ def _at_prevalence(
                 "value": float(value) if np.isfinite(value) else None,
                 "ci95": interval_or(in_draws[name], partial(_finite, ends)),
             }
-            for name, (value, *ends) in _predictive(*pairs, prevalence, odds).items()
+            for name, (value, *ends) in _predictive(pairs[0], pairs[1], prevalence, odds).items()
         }
     everyone = prevalence - (1 - prevalence) * odds
     result["net_benefit_if_all_are_called_diseased"] = (
