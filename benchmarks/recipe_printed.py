@@ -62,7 +62,8 @@ def nested(pools: dict[str, dict[str, Any]]) -> str:
     """Write what the choice within each set of recipes is worth on the other halves."""
     rows = []
     for name, pool in pools.items():
-        cells = [f"{name} ({pool['recipes']})"]
+        said = re.sub(r"root[\w+]*", lambda found: f"block {blocks(found[0])}", name)
+        cells = [f"{said} ({pool['recipes']})"]
         cells += [f"{pool['auc_on_other_halves'][direction]:.3f}" for direction in DIRECTIONS]
         rows.append([*cells, f"{pool['mean_of_worst']:.3f}"])
     return table(("Chosen among", *ARROWS, "Mean of the worst"), rows)

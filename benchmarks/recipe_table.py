@@ -50,11 +50,16 @@ def pool_names(row: dict[str, Any]) -> list[str]:
         names.append(f"any medians, {features}")
     if row["head"] in FEW_HEADS:
         names += [
-            f"{side} px, {SERVED_CONTRAST}, few heads, {features}"
+            f"{side} px, {features}, as every size has it"
             for side in SIDES
-            if pixels == Variant(contrast=SERVED_CONTRAST, side=side).name
+            if pixels in _at_every_size(side)
         ]
     return names
+
+
+def _at_every_size(side: int) -> list[str]:
+    """Name the pixels that are compared at every input size."""
+    return [Variant(contrast=c, side=side).name for c in (BODY.contrast, SERVED_CONTRAST)]
 
 
 class Table:
@@ -132,17 +137,17 @@ def by_speed(
         speeds: by side and features, relative to the default network.
 
     Returns:
-        Those of the default contrast and the heads that every size has; the cheapest input within
-        WITHIN of the best worst direction is marked.
+        Of the contrasts and heads that every size has; the cheapest input within WITHIN of the best
+        worst direction is marked.
     """
 
     def best() -> Iterator[dict[str, Any]]:
         for (side, features), speed in speeds.items():
-            pixels = Variant(contrast=SERVED_CONTRAST, side=side).name
             own = [
                 row
                 for row in rows
-                if (row["pixels"], row["features"]) == (pixels, features)
+                if row["pixels"] in _at_every_size(side)
+                and row["features"] == features
                 and row["head"] in FEW_HEADS
             ]
             if own:
