@@ -5,6 +5,7 @@ For benchmarks/recipe.py.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -49,6 +50,8 @@ def pool_names(row: dict[str, Any]) -> list[str]:
     if pixels.startswith("body-medians") and pixels.endswith(f"-none-{BODY.side}-none"):
         names.append(f"any medians, {features}")
     if row["head"] in FEW_HEADS:
+        alone = (SERVED_PIXELS, dataclasses.replace(SERVED_PIXELS, crop="aspect"))
+        names += [f"{v.words}, {features}" for v in alone if pixels == v.name]
         names += [
             f"{side} px, {features}, as every size has it"
             for side in SIDES
