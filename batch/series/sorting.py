@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from batch.faults import CannotRunError
 
 if TYPE_CHECKING:
     import duckdb
 
-# Enough for 10^6 slices. DuckDB needs some memory that grows with the number of rows, so what does
-# not fit is done again with the next limit.
-MEMORY_LIMITS = ("128MB", "512MB", "2GB")
+# The first is enough for 10^6 slices. DuckDB needs some memory that grows with the number of rows,
+# so what does not fit is done again with the next limit.
+MEMORY_LIMITS = ("64MB", "512MB", "2GB")
 THREADS = 2
 
 
@@ -63,6 +65,27 @@ def sorting(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnecti
         ) from error
     finally:
         database.close()
+
+
+def batches_of(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield a query's result, some rows at a time.
+
+    Raises:
+        duckdb.Error: as if DuckDB itself were asked; Arrow calls its errors OSError.
+    """
+    import duckdb
+
+    with relation.to_arrow_reader(batch_size=rows) as reader:
+        while True:
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+            except (OSError, pa.ArrowException) as error:
+                is_memory = "Out of Memory" in str(error)
+                kind = duckdb.OutOfMemoryException if is_memory else duckdb.Error
+                raise kind(str(error)) from error
+            yield batch
 
 
 def quoted(path: Path | str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,8 @@ import pytest
 from batch.faults import CannotRunError
 from batch.series import files
 from batch.series.files import RECORD
-from batch.series.slices import part_of
+from batch.series.slices import part_of, passes
+from batch.series.sorting import batches_of
 from batch.store.stores import FolderStore
 from batch.table import output
 from batch.tracking import metrics_of
@@ -165,6 +167,7 @@ def test_the_answer_does_not_depend_on_batches_or_parts(
     monkeypatch.setattr(output, "ROWS_PER_PART", 4)
     monkeypatch.setattr(files, "ROWS_PER_PART", 1)
     monkeypatch.setattr("batch.series.answers.CHUNK_SLICES", 1)
+    monkeypatch.setattr("batch.series.slices.ROWS_PER_PASS", 3)
     other = Places(places.scans, tmp_path / "other")
     run_series(places.scans, other.out, *arguments[2:], "--batch-size", 1)
     found = other.series()
@@ -373,6 +376,44 @@ def test_a_sort_that_needs_more_memory_gets_more(
     stopped = run_series(*arguments)
     assert stopped.code == 2
     assert "Sorting slices by series needs more than 1MB of memory." in stopped.err
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Out of Memory Error: failed to pin block", duckdb.OutOfMemoryException),
+        ("IO Error: Could not write file: No space left on device", duckdb.Error),
+    ],
+)
+def test_what_duckdb_says_through_arrow_is_duckdbs_error(said: str, kind: type[Exception]) -> None:
+    class Reader:
+        def __enter__(self) -> Reader:
+            return self
+
+        def __exit__(self, *_error: object) -> None:
+            pass
+
+        def read_next_batch(self) -> pa.RecordBatch:
+            raise OSError(said)
+
+    class Relation:
+        def to_arrow_reader(self, batch_size: int) -> Reader:
+            return Reader()
+
+    with pytest.raises(kind, match=said[:12]) as raised:
+        next(batches_of(Relation(), 10))  # type: ignore[arg-type]
+    assert raised.type is kind
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(0, 1), (10, 1), (1050, 1), (1050, 4), (500, 64)])
+def test_passes_have_each_series_once_in_the_order_of_parts(
+    rows: int, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch.series.slices.ROWS_PER_PASS", 100)
+    found = list(passes(rows, parts))
+    shares = [(part, one.share) for one in found for part in range(one.first, one.last + 1)]
+    assert shares == [(part, share) for part in range(parts) for share in range(found[0].shares)]
+    assert rows / 100 <= len(found) <= 2 * rows / 100 + 2
 
 
 def test_numbers_of_series_are_metrics(arguments: tuple[object, ...], run_series: Run) -> None:
