@@ -133,7 +133,7 @@ class LocalSlices:
         """
         of_part = f"CAST('0x' || substr(md5(series_uid), 1, 8) AS UBIGINT) % {parts}"
         if parts == 1:
-            of_part = "0"
+            of_part = "CAST(0 AS UBIGINT)"  # and no hash of each row in each pass
         rows = self._count("SELECT count(series_uid) FROM placed")
         for some in passes(rows, parts):
             relation = self._database.sql(
