@@ -40,8 +40,8 @@ ERRORS = {
 OPEN_PATHS = ("/ping", "/health", "/readyz")
 ROW_ANSWERS = {"/predict": "Answer", "/series": "SeriesAnswer", "/invocations": "Rows",
                "/model": "Model"}  # fmt: skip
-# Of CSV with one column: a header, then base64 text, one scan a line.
-CSV_PATTERN = r"^image\n([A-Za-z0-9+/]+=*\n)*$"
+# Of CSV with one column: a header, then one scan a line, as base64 text; other text gets an error.
+CSV_PATTERN = r'^image(\n[^",\r\n]+)*\n?$'
 DOCS_PAGE = """<!doctype html>
 <html lang="en">
 <head>

@@ -17,8 +17,11 @@ from serve.zips import DamagedZipError, is_zip
 
 Row = dict[str, Any]
 
+MOST_SKIPPED = 4  # times the bytes of a frame, where its next slices are skipped
+FIRST_ROWS = 4  # of many, in the first call of the model, so that its network begins soon
 HEAD_BYTES = 64 * 1024  # a CT header is of 2 to 20 kB
-SHORT_HEAD_BYTES, MANY = 16 * 1024, 256  # so that the heads of 1,000 slices stay few megabytes
+# Of more scans, so that the heads of 1,000 stay few megabytes, and of those to be unpacked for it.
+SHORT_HEAD_BYTES, MANY = 16 * 1024, 256
 LONG_HEAD_BYTES, MAX_LONG_HEADS = 1024 * 1024, 32
 DICOM = slice(128, 132)
 NESTED = "a zip within a zip; unpack it and send its files"
@@ -61,7 +64,7 @@ def planned(scans: list[Scan], wanted: bool | None, zipped: bool, model: ServedM
     for scan in scans:
         model.check_wanted()
         try:
-            head = scan.read(head_bytes)
+            head = scan.read(SHORT_HEAD_BYTES if scan.zipped else head_bytes)
         except DamagedZipError as error:
             left_out.append(LeftOut(scan.file, str(error)))
             continue
@@ -105,7 +108,10 @@ class Frames:
     """
 
     def __init__(self, plan: Plan, rows: int, max_bytes: int) -> None:
-        """Take the plan, and the most rows that are scored, and bytes, of one frame."""
+        """Take the plan, and the most rows that are scored, and bytes, of one frame.
+
+        A frame may have MOST_SKIPPED times as many bytes, so that it ends before a scored slice.
+        """
         self._plan = plan
         self._rows = rows
         self._max_bytes = max_bytes
@@ -126,12 +132,14 @@ class Frames:
         """Yield frames with the column `image`, and `series` where series are answered."""
         images: list[bytes] = []
         held = scored = 0
+        most = FIRST_ROWS if len(self._plan.scans) > self._rows else self._rows
         for i, skipped in self._order():
             size = self._plan.scans[i].size
-            full = scored == self._rows and not skipped
-            if images and (full or held + size > self._max_bytes):
+            full = scored == most and not skipped
+            large = held + size > (MOST_SKIPPED if skipped else 1) * self._max_bytes
+            if images and (full or large):
                 yield self._frame(images)
-                images, held, scored = [], 0, 0
+                images, held, scored, most = [], 0, 0, self._rows
             try:
                 images.append(self._plan.scans[i].read(-1))
             except DamagedZipError as error:

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from serve.http.errors import RefusalError
+from serve.inflate import inflated_at_once
 
 STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # a first member, or the end of an empty zip
 DICOM_MARK = slice(128, 132)  # a DICOM file's preamble may hold anything
@@ -210,6 +211,9 @@ def reader_of(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Callable[[int]
 
     def read(size: int) -> bytes:
         try:
+            whole = inflated_at_once(opened, entry) if size < 0 else None
+            if whole is not None:
+                return whole
             with opened.open(entry) as packed:
                 # Never -1: zipfile would then unpack all there is, whatever the directory says.
                 return packed.read(entry.file_size + 1 if size < 0 else size)

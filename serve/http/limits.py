@@ -19,6 +19,7 @@ from serve.http.request_limits import RequestLimits
 
 SCORING_PATHS = {"/invocations", "/predict", "/pixels", "/series"}
 SHARE_OF_KEY = 0.75  # of everything, all clients with one of several keys together
+GIVE_BACK_AFTER_S = 0.5  # by then the thread that scored has let go of its scans
 CLIENT_NETWORK_V6 = 64  # bits: the smallest network that one site gets
 
 
@@ -80,7 +81,8 @@ class LimitedRequests:
             if current().place is None:
                 held.give_back()
             if current().bytes_in > FREE_BYTES:
-                asyncio.get_running_loop().run_in_executor(None, give_heap_back)
+                loop = asyncio.get_running_loop()
+                loop.call_later(GIVE_BACK_AFTER_S, loop.run_in_executor, None, give_heap_back)
 
     def _shares(self, scope: Scope, of_client: float) -> Shares:
         key, address = current().key_number, address_of(scope)

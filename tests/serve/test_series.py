@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import requests
 
+from serve.predict import FRAME_BYTES
 from serve.scoring import BATCH_ROWS, BATCHES_AT_ONCE
 from tests.serve.conftest import KEYS, png
 from tests.serve.gate import Gate
@@ -90,6 +91,13 @@ def test_the_answer_depends_neither_on_order_nor_on_how_it_was_sent(
     skipped = [row for row in plain["predictions"] if row["skipped"]]
     assert len(skipped) == plain["series"][0]["skipped"]
     assert all(row["label"] is None and row["error"] is None for row in skipped)
+
+
+def test_large_thin_slices_are_scored_as_in_one_call(trial_server: ServerProcess) -> None:
+    size = FRAME_BYTES // 20
+    slices = {f"{i}": dicom(UID, 1.0 * i, png(9 + i), size=size) for i in range(60)}
+    rows = asked(trial_server, slices)["predictions"]
+    assert [row["file"] for row in rows if not row["skipped"]] == [str(5 * i) for i in range(12)]
 
 
 def test_series_are_answered_when_they_should_be(trial_server: ServerProcess) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 
+from serve import inflate
 from serve.http.errors import RefusalError
 from serve.zips import Allowance, DamagedZipError, Members, open_zip
 from tests.serve.conftest import png
@@ -235,3 +236,33 @@ def test_nothing_is_written_to_disk(
 def written_bytes(proc: Path) -> int:
     line = next(x for x in (proc / "io").read_text().splitlines() if x.startswith("write_bytes"))
     return int(line.split()[1])
+
+
+def test_libdeflate_and_zipfile_unpack_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"a": png(9), "empty": b"", "large": bytes(range(256)) * 4000, "Ä/b": b"x"}
+    packed = zipped(files, zipfile.ZIP_DEFLATED)
+    calls = []
+
+    def counted(packed: bytes, size: int) -> bytes:
+        calls.append(size)
+        return fast(packed, size)
+
+    fast = inflate.libdeflate()
+    assert fast is not None, "imagecodecs is a requirement of the product's model"
+    for found in (lambda: counted, lambda: None):
+        monkeypatch.setattr(inflate, "libdeflate", found)
+        assert [scan.read(-1) for scan in opened(packed).scans] == list(files.values())
+        assert opened(packed).scans[2].read(100) == files["large"][:100]
+    assert calls == [len(data) for data in files.values() if data]
+
+
+def test_a_damaged_member_is_damaged_however_it_is_unpacked() -> None:
+    whole = zipped({"a": bytes(range(256)) * 40, "b": b"kept"}, zipfile.ZIP_DEFLATED)
+    at = whole.index(b"a", 30) + 1
+    for place in (at + 1, at + 100):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        first, second = opened(bytes(damaged)).scans
+        with pytest.raises(DamagedZipError, match="damaged in the zip"):
+            first.read(-1)
+        assert second.read(-1) == b"kept"

@@ -87,7 +87,7 @@ SPACING_MM = 5.0
 def bytes_of(image):
     try:
         return image if isinstance(image, bytes) else base64.b64decode(image or "")
-    except ValueError:
+    except (TypeError, ValueError):  # a null beside texts is NaN to pandas
         return b""
 
 
