@@ -169,7 +169,7 @@ def passes(rows: int, parts: int) -> Iterator[Pass]:
     """Divide series into passes of about `ROWS_PER_PASS` slices, in the order of their parts.
 
     Sorting takes memory that grows with the rows, though DuckDB spills them. Each pass reads the
-    whole copy, a third of a second for 10^6 slices.
+    whole copy, 0.3 s for 10^6 slices.
     """
     wanted = max(1, math.ceil(rows / ROWS_PER_PASS))
     group, shares = max(1, parts // wanted), math.ceil(wanted / parts)
