@@ -217,6 +217,7 @@ def test_csv_is_safe_to_open(page: Page, tmp_path: Path) -> None:
     page.status_ends("6 scans done")
     folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
     page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    page.until(lambda: page.find("#csv").is_enabled())  # once the queue has stopped
     page.find("#csv").click()
     page.until(lambda: list(tmp_path.glob("chest-ct-results-*.csv")))
     (file,) = tmp_path.glob("chest-ct-results-*.csv")

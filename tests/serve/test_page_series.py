@@ -221,6 +221,7 @@ def test_csv_has_the_answer_of_the_whole_series(page: Page, tmp_path: Path) -> N
     one_series(page, tmp_path)
     folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
     page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    page.until(lambda: page.find("#csv").is_enabled())  # once the queue has stopped
     page.find("#csv").click()
     page.until(lambda: list(tmp_path.glob("chest-ct-results-*.csv")))
     (file,) = tmp_path.glob("chest-ct-results-*.csv")
