@@ -308,7 +308,8 @@ def prepare(folder: Path, s3: Any) -> None:
         return
     files = [data / row.path for row in read_manifest(data)[:8]]
     Image.fromarray(decode_grey(files[0].read_bytes())).save(folder / "scan.png")
-    s3.create_bucket(Bucket="hospital")
+    if not any(bucket["Name"] == "hospital" for bucket in s3.list_buckets()["Buckets"]):
+        s3.create_bucket(Bucket="hospital")  # another document's clone may have made it
     for number, file in enumerate(files):
         s3.upload_file(str(file), "hospital", f"scans/2026-11/{number}{file.suffix}")
 
