@@ -41,3 +41,13 @@ def test_no_report_is_prepared(code: str, tiny_pipeline: Tiny, tmp_path: Path) -
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["True"]
     assert not (tmp_path / "intel").exists()
+
+
+@pytest.mark.parametrize("package", ["steps", "batch", "serve"])
+def test_mlflow_reports_nothing(package: str) -> None:
+    variables = {k: v for k, v in os.environ.items() if k != "MLFLOW_DISABLE_TELEMETRY"}
+    code = f"import {package}, os; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=variables, capture_output=True, text=True
+    )
+    assert done.stdout == "true\n", done.stderr
