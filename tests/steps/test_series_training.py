@@ -261,7 +261,7 @@ def test_a_record_without_series_is_of_an_older_training_and_refused(tmp_path: P
     older = json.loads((tmp_path / RECORD).read_text())
     del older["series"]
     (tmp_path / RECORD).write_text(json.dumps(older))
-    with pytest.raises(StageError, match=r"from another version .* Run training again"):
+    with pytest.raises(StageError, match=r"another version of training .* Run training again"):
         read_record(tmp_path)
 
 
