@@ -15,6 +15,7 @@ from scipy import ndimage
 from benchmarks.recipe_scans import STRANGERS, Scan
 from model.body import WHOLE, Box, body_box, otsu_threshold
 from model.contrast import fixed_medians, stretched_contrast
+from model.crop import CropAspect, cut_out
 from steps.training.augmentation import Donors, matched_histogram
 
 Grey = NDArray[np.uint8]
@@ -107,18 +108,9 @@ BOXES: dict[str, Callable[[Grey], Box]] = {
 
 def pixels(grey: Grey, variant: Variant) -> Grey:
     """Crop, resize, smooth and stretch: RGB (side, side, 3)."""
-    height, width = grey.shape
-    left, top, right, bottom = BOXES[variant.crop](grey)
-    box = (left * width, top * height, right * width, bottom * height)
-    picture = Image.fromarray(grey)
-    if variant.crop == "aspect":
-        long = max(box[2] - box[0], box[3] - box[1])
-        x, y = (box[0] + box[2] - long) / 2, (box[1] + box[3] - long) / 2
-        size = (max(1, round(long)),) * 2
-        picture = picture.transform(size, Image.Transform.EXTENT, (x, y, x + long, y + long))
-        box = (0, 0, *size)
-    size = (160, 160) if variant.smoothing == "down" else (variant.side, variant.side)
-    square = picture.resize(size, Image.Resampling.BILINEAR, box=box)
+    side = 160 if variant.smoothing == "down" else variant.side
+    aspect: CropAspect = "kept" if variant.crop == "aspect" else "stretched"
+    square = Image.fromarray(cut_out(grey, BOXES[variant.crop](grey), side, aspect).grey)
     if variant.smoothing == "down":
         square = square.resize((variant.side, variant.side), Image.Resampling.BICUBIC)
     elif variant.smoothing != "none":

@@ -78,9 +78,7 @@ def fade(box: Box) -> NDArray[np.float64]:
         (HEATMAP_SIDE_PX, HEATMAP_SIDE_PX), 0-1; 1 outside of the box.
     """
     left, top, right, bottom = (round(edge * HEATMAP_SIDE_PX) for edge in box)
-    result = np.ones((HEATMAP_SIDE_PX, HEATMAP_SIDE_PX))
-    result[top:bottom, left:right] = np.outer(_ramps(top, bottom), _ramps(left, right))
-    return result
+    return _laid(np.outer(_ramps(top, bottom), _ramps(left, right)), left, top, around=1.0)
 
 
 def _ramps(start: int, stop: int) -> NDArray[np.float64]:
@@ -104,13 +102,32 @@ def whole_scan(evidence: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
 
     Returns:
         (HEATMAP_SIDE_PX, HEATMAP_SIDE_PX), 0-1: evidence for the label as a share of the
-        strongest; 0 where there is none, or it speaks against the label, or nothing was seen.
+        strongest in the scan; 0 where there is none, or it speaks against the label, or nothing
+        was seen.
     """
     left, top, right, bottom = (round(edge * HEATMAP_SIDE_PX) for edge in box)
     smooth = Image.fromarray(evidence.astype(np.float32)).resize(
         (max(right - left, 1), max(bottom - top, 1)), Image.Resampling.BICUBIC
     )
-    positive = np.asarray(smooth, dtype=np.float64).clip(min=0)
-    result = np.zeros((HEATMAP_SIDE_PX, HEATMAP_SIDE_PX))
-    result[top:bottom, left:right] = positive / max(positive.max(), 1e-12)
+    positive = _laid(np.asarray(smooth, dtype=np.float64).clip(min=0), left, top, around=0.0)
+    return positive / max(positive.max(), 1e-12)
+
+
+def _laid(values: NDArray[np.float64], left: int, top: int, around: float) -> NDArray[np.float64]:
+    """Lay values over the scan; those beyond its edges fall off.
+
+    Args:
+        values: (height, width).
+        left: column of the first value in the result, negative where it lies beyond the scan.
+        top: its row.
+        around: value of the rest.
+
+    Returns:
+        (HEATMAP_SIDE_PX, HEATMAP_SIDE_PX).
+    """
+    result = np.full((HEATMAP_SIDE_PX, HEATMAP_SIDE_PX), around)
+    inside = values[max(-top, 0) :, max(-left, 0) :]
+    place = result[max(top, 0) :, max(left, 0) :]
+    height, width = np.minimum(inside.shape, place.shape)
+    place[:height, :width] = inside[:height, :width]
     return result

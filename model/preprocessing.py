@@ -17,6 +17,7 @@ from PIL import Image
 
 from .body import Box, body_box
 from .contrast import fixed_medians, stretched_contrast
+from .crop import CropAspect, cut_out
 from .decoding.scan_file import decode_grey
 
 IMAGE_SIZE_PX = 224  # VGG16's input, Simonyan and Zisserman 2014
@@ -35,13 +36,14 @@ class Preprocessing:
     contrast_cutoff_percent: float = 1.0  # of either end that saturates, where it is "stretched"
     crop: Crop = "body"  # the box around the body, see body.py; or the same share off each side
     contrast_kind: ContrastKind = "medians"  # fixed medians of air and tissue, or the whole range
+    crop_aspect: CropAspect = "stretched"  # see crop.py; what a card that does not say it means
 
 
 class Shown(NamedTuple):
     """What the network sees of a scan."""
 
     pixels: NDArray[np.uint8]  # RGB with equal channels, (image_size_px, image_size_px, 3)
-    box: Box  # where in the scan they are
+    box: Box  # where in the scan they are; beyond 0-1 where they show more than the scan
 
 
 def scan_pixels(data: bytes, settings: Preprocessing) -> NDArray[np.uint8]:
@@ -72,16 +74,9 @@ def shown(grey: NDArray[np.uint8], settings: Preprocessing) -> Shown:
         grey: (height, width), 0-255, the whole picture.
         settings: see Preprocessing.
     """
-    height, width = grey.shape
     off = settings.crop_fraction
     box = body_box(grey) if settings.crop == "body" else (off, off, 1 - off, 1 - off)
-    left, top, right, bottom = box
-    square = Image.fromarray(grey).resize(
-        (settings.image_size_px, settings.image_size_px),
-        Image.Resampling.BILINEAR,
-        box=(left * width, top * height, right * width, bottom * height),
-    )
-    levels = np.asarray(square)
+    levels, box = cut_out(grey, box, settings.image_size_px, settings.crop_aspect)
     if settings.contrast_kind == "medians":
         levels = fixed_medians(levels)
     else:

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 MODEL_NAME = r"^[^/:]*[^/:\s][^/:]*$"  # what MLflow's registry takes
 Precision = Literal["int8", "bf16", "f32"]
 Crop = Literal["body", "fixed"]
+CropAspect = Literal["stretched", "kept"]
 LabelLevel = Literal["auto", "slice", "series"]
 ContrastKind = Literal["medians", "stretched"]
 
@@ -138,6 +139,11 @@ class PrepareBaseModel(Section):
         le=0.4,
         description="Share of the width and of the height that a `fixed` crop cuts off at each "
         "side.",
+    )
+    crop_aspect: CropAspect = Field(
+        "stretched",
+        description="How the crop becomes a square: `stretched`, it fills the square, or `kept`, "
+        "its aspect ratio stays and what lies around it is shown, black beyond the picture.",
     )
     contrast_kind: ContrastKind = Field(
         "medians",

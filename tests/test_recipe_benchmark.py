@@ -18,8 +18,10 @@ from benchmarks.recipe_scans import DIRECTIONS, Scan
 from benchmarks.recipe_table import DEFAULT, SERVED_CONTRAST, by_speed
 from model.features import feature_vectors
 from model.network import export
+from model.preprocessing import Preprocessing, prepared_pixels
 from model.runtime import Runtime
 from model.tensors import random_tensors
+from scans.phantom.drawing import make_phantom
 
 
 def row(side: int, features: str, head: str, areas: list[float]) -> dict[str, Any]:
@@ -60,6 +62,16 @@ def test_the_kept_aspect_ratio_leaves_a_long_body_long() -> None:
     inside = 0.94  # the body's box leaves 3 % out on either side
     assert shape("aspect") == pytest.approx(2.4 * inside, rel=0.03)
     assert shape("body") == pytest.approx(1.0, rel=0.05)
+
+
+def test_the_product_can_show_the_network_what_was_compared_here() -> None:
+    grey = make_phantom(5, nodule=True, image_size_px=(400, 300)).image
+    for crop, settings in (
+        ("body", Preprocessing(crop_aspect="stretched")),
+        ("aspect", Preprocessing(crop_aspect="kept")),
+    ):
+        compared = pixels(grey, Variant(crop=crop, contrast=SERVED_CONTRAST))
+        assert np.array_equal(compared, prepared_pixels(grey, settings))
 
 
 def test_grey_levels_are_lent_within_the_class_or_by_other_sources_only(tmp_path: Path) -> None:

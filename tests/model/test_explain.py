@@ -66,6 +66,25 @@ def test_a_heatmap_fades_out_at_edges_inside_the_scan_only() -> None:
     assert opacity[: top - 1].max() == opacity[:, : left - 1].max() == 0
 
 
+def test_what_the_network_saw_beyond_the_scan_falls_off_its_heatmap() -> None:
+    evidence = np.full((7, 7), -1.0)
+    evidence[2, 5] = 3.0  # in the scan
+    evidence[0, 1] = 9.0  # beyond its upper edge
+    box = (0.1, -0.5, 0.9, 1.5)
+    heat = whole_scan(evidence, box)
+    y, x = np.unravel_index(heat.argmax(), heat.shape)
+    assert ((x + 0.5) / HEATMAP_SIDE_PX, (y + 0.5) / HEATMAP_SIDE_PX) == pytest.approx(
+        (0.1 + 0.8 * 5.5 / 7, -0.5 + 2 * 2.5 / 7), abs=0.01
+    )
+    assert heat.max() == 1
+    picture = Image.open(io.BytesIO(base64.b64decode(heatmap_png(np.ones((7, 7)), box))))
+    opacity = np.asarray(picture)[..., 3]
+    middle = HEATMAP_SIDE_PX // 2
+    assert (opacity[:, middle] == 255).all()  # the scan ends there, above and below
+    assert opacity[middle, round(0.1 * HEATMAP_SIDE_PX)] < 0.25 * 255
+    assert not opacity[:, : round(0.1 * HEATMAP_SIDE_PX)].any()
+
+
 def test_a_heatmap_lies_where_the_body_is() -> None:
     covered = whole_scan(np.ones((7, 7)), (0.25, 0.5, 0.75, 1.0)) > 0.5
     rows, columns = np.nonzero(covered)

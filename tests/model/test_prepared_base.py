@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+from click.testing import CliRunner
 
+from model.preprocessing import Preprocessing
 from model.runtime import Runtime
 from model.tensors import tensors_sha256
+from steps import prepare_base_model as stage
 from steps.base import read_base
+from steps.errors import StageError
 from tests.model.tiny import Tiny
 
 ROOT = Path(__file__).parents[2]
@@ -45,3 +53,29 @@ def test_no_training_framework_is_needed(tiny_pipeline: Tiny, tmp_path: Path) ->
     assert base.weights_sha256 == tensors_sha256(base.tensors())
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     assert Runtime(base.network, base.precision)(pixels).shape == (2, 1, 1, 512)
+
+
+def test_every_parameter_of_the_pixels_reaches_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    received: dict[str, Any] = {}
+
+    def prepare(*_: object, **settings: Any) -> None:
+        received.update(settings)
+        raise StageError("far enough")
+
+    monkeypatch.setattr(stage, "prepare_base_model", prepare)
+    monkeypatch.setattr(stage, "source_of", lambda _: "phantom")
+    monkeypatch.setattr(stage, "stage_run", lambda *_: contextlib.nullcontext())
+    given = Preprocessing(
+        image_size_px=96, crop_fraction=0.2, contrast_cutoff_percent=3, crop="fixed",
+        contrast_kind="stretched", crop_aspect="kept",
+    )  # fmt: skip
+    options = [
+        text
+        for name, value in dataclasses.asdict(given).items()
+        for text in (f"--{name}", str(value))
+    ]
+    done = CliRunner().invoke(stage.main, ["--data", str(tmp_path), *options])
+    assert done.exit_code == 1 and "far enough" in done.output
+    assert received["preprocessing"] == given
