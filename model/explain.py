@@ -110,7 +110,7 @@ def whole_scan(evidence: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
         (max(right - left, 1), max(bottom - top, 1)), Image.Resampling.BICUBIC
     )
     positive = _laid(np.asarray(smooth, dtype=np.float64).clip(min=0), left, top, around=0.0)
-    return positive / max(positive.max(), 1e-12)
+    return positive / max(float(positive.max()), 1e-12)
 
 
 def _laid(values: NDArray[np.float64], left: int, top: int, around: float) -> NDArray[np.float64]:
