@@ -59,6 +59,7 @@ PLAN: dict[str, list[tuple[str, str]]] = {
         ("python -m pip install -r requirements.txt && mlflow run .", RUN),
         ("240 files", OUTPUT),
         ("python -m pip install -r requirements-dev.txt && pytest", "the tests, which run this"),
+        ("====", "their last line"),
         ("mlflow run . --env-manager local -P protocol_repeats=3", THREE),
         ("1126 files", OUTPUT),
         ("mlflow run . --env-manager local -P source=", SCANS),
