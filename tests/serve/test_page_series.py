@@ -112,23 +112,25 @@ def test_a_zip_of_two_series_gets_an_answer_for_each(page: Page, tmp_path: Path)
     assert page.complaints() == []
 
 
-def test_the_folder_dialogue_takes_a_series(page: Page, tmp_path: Path) -> None:
+def chest(tmp_path: Path) -> Path:
+    """Write a folder with one series, 10 mm from slice to slice."""
     folder = tmp_path / "chest"
     folder.mkdir()
     for number, brightness in enumerate(BRIGHTNESS):
         scan = dicom("1.2.3", 10.0 * number, flat(brightness))
         (folder / f"IM{number}").write_bytes(scan)
+    return folder
+
+
+def test_the_folder_dialogue_takes_a_series(page: Page, tmp_path: Path) -> None:
+    folder = chest(tmp_path)
     page.find("#folder").send_keys(str(folder))
     page.status_ends("4 scans done: 4 scored. 1 series.")
     assert page.texts(".series .file") == ["chest"]
 
 
 def test_numbers_of_slices_count_those_that_failed(page: Page, tmp_path: Path) -> None:
-    folder = tmp_path / "chest"
-    folder.mkdir()
-    for number, brightness in enumerate(BRIGHTNESS):
-        scan = dicom("1.2.3", 10.0 * number, flat(brightness))
-        (folder / f"IM{number}").write_bytes(scan)
+    folder = chest(tmp_path)
     (folder / "IM9").write_bytes(dicom("1.2.3", 15.0, b"broken"))
     page.find("#folder").send_keys(str(folder))
     page.status_ends("5 scans done: 4 scored, 1 without an answer.", "1 series.")
